@@ -91,7 +91,7 @@ def write_npz(
     ):
         for name, value in entries.items():
             buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.ascontiguousarray(value), allow_pickle=False)
+            np.lib.format.write_array(buffer, np.asarray(value, order="C"), allow_pickle=False)
             info = zipfile.ZipInfo(f"{name}.npy", _FIXED_DATE)
             info.compress_type = method
             archive.writestr(info, buffer.getbuffer())
@@ -102,7 +102,8 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[
     if not Path(path).exists():
         raise DataError(f"{path} does not exist")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # The handle is ours: NumPy leaves its own open when the archive is damaged.
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, KeyError) as error:
         raise DataError(f"{path} is not a readable NPZ archive ({error})") from error

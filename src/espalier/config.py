@@ -1,0 +1,478 @@
+"""The typed configuration: one class per section, unknown keys refused with the nearest known one.
+
+`config/config.yaml` and `config/schemas/config.schema.yaml` are generated from these classes by
+`python -m espalier.config`; a test keeps them in step.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+import textwrap
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from espalier.errors import ConfigurationError, nearest_hint, unknown_name
+
+SOURCES = (
+    "digits", "fashion_mnist", "mnist", "cifar10", "cifar100", "cifar20", "folder", "npz",
+)  # fmt: skip
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+")
+Sparsity = Annotated[float, Field(gt=0, lt=1)]
+Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DatasetOptions(Section):
+    """Where one data set comes from and how it is split."""
+
+    source: str | None = Field(
+        None,
+        description="digits, fashion_mnist, mnist, cifar10, cifar100, cifar20, folder (images by "
+        "class) or npz (prepared form); the data set's own name if left out.",
+    )
+    path: str | None = Field(None, description="The folder or NPZ of the sources folder and npz.")
+    sha256: str | None = Field(None, description="Expected SHA-256 of the NPZ, checked if given.")
+    image_size: int | None = Field(
+        None, ge=4, description="Images of a folder are resized to this many pixels a side."
+    )
+    truth: str | None = Field(
+        None,
+        description="Newick file of the true class tree; config/hierarchies/{source}.nwk, or "
+        "left out.",
+    )
+    splits: Literal["text", "published"] = Field(
+        "text",
+        description="text: validation images are held out of the training images, all test images "
+        "test. published: train on all training images, half of the test images validate.",
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, value: str | None) -> str | None:
+        if value is not None and value not in SOURCES:
+            raise ValueError(str(unknown_name("source", value, SOURCES)))
+        return value
+
+
+class ModelOptions(Section):
+    """One network: an architecture and its width."""
+
+    architecture: str | None = Field(
+        None, description="Name in the model registry; the model's own name if left out."
+    )
+    width: float = Field(1.0, gt=0, le=16, description="Factor on every hidden layer's units.")
+
+
+class Training(Section):
+    """How a network is trained."""
+
+    epochs: int = Field(30, ge=1, description="Epochs of the dense run.")
+    batch_size: int = Field(64, ge=1, description="Images per update.")
+    optimizer: Literal["adam"] = Field("adam", description="The optimiser.")
+    learning_rate: float = Field(1e-3, gt=0, description="Learning rate at the first epoch.")
+    weight_decay: float = Field(1e-5, ge=0, description="L2 penalty, as torch's Adam adds it.")
+    schedule: Literal["cosine", "constant"] = Field(
+        "cosine", description="cosine: annealed to 0 over the epochs, one step an epoch."
+    )
+    augmentation: Literal["none", "thesis"] = Field(
+        "none",
+        description="thesis: flip, rotation, shear, scale and colour jitter of the thesis. Flips "
+        "change what a digit is, so the digits use none.",
+    )
+    shuffle: bool = Field(True, description="A new order every epoch; the published code has none.")
+    first_checkpoint: Literal["update", "epoch"] = Field(
+        "update",
+        description="What checkpoint 0 is: after one weight update (text) or one epoch "
+        "(published code).",
+    )
+
+
+class Pruning(Section):
+    """How a pruned network is trained, pruned once and fine-tuned."""
+
+    strength: float | dict[str, float] = Field(
+        1e-4,
+        description="Weight of the group-Hoyer-square regulariser until pruning; one number, or "
+        "one per sparsity.",
+    )
+    prune_at: float = Field(
+        0.7, gt=0, le=1, description="Share of the dense epochs after which to prune."
+    )
+    epochs: int | None = Field(
+        None, ge=1, description="Epochs in all, fine-tuning included; those of training if null."
+    )
+    options: dict[str, Any] = Field({}, description="Options of the pruning algorithm itself.")
+
+
+class Coactivation(Section):
+    """How activations become a weighted graph."""
+
+    method: Literal["spearman", "pearson"] = Field("spearman", description="The correlation.")
+    tap: Literal["linear_out", "post_bn", "post_relu"] = Field(
+        "linear_out", description="Where a unit's activation is read."
+    )
+    reduce: Literal["mean", "max"] = Field(
+        "mean", description="How a channel's map becomes one number."
+    )
+    output: Literal["logit", "softmax"] = Field(
+        "logit", description="What the output units' activation is."
+    )
+    threshold: float = Field(0.5, ge=0, lt=1, description="Correlations below it are dropped.")
+    rescale: Literal["linear", "min-max", "none"] = Field(
+        "linear",
+        description="linear: [threshold, 1] to [0, 1] (text). min-max: the observed weights to "
+        "[0, 1] (published code). none: the correlation itself.",
+    )
+
+
+class Distances(Section):
+    """How trees are compared, and with which baselines."""
+
+    permutations: int = Field(
+        1000, ge=1, description="Leaf permutations of the truth, and random trees, per data set."
+    )
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    datasets: list[Token] = Field(
+        ["digits"], min_length=1, description="Data sets, by name; options below."
+    )
+    models: list[Token] = Field(
+        ["small_cnn", "medium_cnn"], min_length=1, description="Networks, by name; options below."
+    )
+    pruners: list[Token] = Field(
+        ["group_magnitude"], description="Pruners; the dense network is always there."
+    )
+    sparsities: list[Sparsity] = Field(
+        [0.5, 0.675, 0.75, 0.825, 0.9], description="Shares of hidden units or weights removed."
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [0, 1], min_length=1, description="Seeds; each trains every network anew."
+    )
+    checkpoints: int = Field(
+        11, ge=2, description="Checkpoints of the dense run, the first and the last included."
+    )
+    detectors: list[Token] = Field(
+        [
+            "nested_sbm",
+            "leiden",
+            "infomap",
+            "average_linkage",
+            "induced_weights",
+            "confusion",
+            "class_means",
+        ],
+        min_length=1,
+        description="What reads a class hierarchy from a network.",
+    )
+    shuffled: bool = Field(
+        True,
+        description="Also fit the block model to shuffled activations of the converged dense "
+        "networks, as a null model.",
+    )
+    dataset_options: dict[Token, DatasetOptions] = Field({}, description="Per data set.")
+    model_options: dict[Token, ModelOptions] = Field({}, description="Per model.")
+    training: Training = Field(Training(), description="How networks are trained.")  # type: ignore[call-arg]
+    training_overrides: dict[str, dict[str, Any]] = Field(
+        {},
+        description="Changes to training by 'model', 'dataset' or 'dataset/model'; the most "
+        "specific wins.",
+    )
+    pruning: Pruning = Field(Pruning(), description="How pruned networks are made.")  # type: ignore[call-arg]
+    pruning_overrides: dict[str, dict[str, Any]] = Field(
+        {},
+        description="Changes to pruning by 'pruner', 'model', 'dataset' or 'dataset/model'; the "
+        "most specific wins.",
+    )
+    coactivation: Coactivation = Field(Coactivation(), description="The co-activation graph.")  # type: ignore[call-arg]
+    detector_options: dict[Token, dict[str, Any]] = Field(
+        {"nested_sbm": {"hierarchies": 10}},
+        description="Options per detector, see docs/detectors.md.",
+    )
+    distances: Distances = Field(Distances(), description="Comparison with the true tree.")  # type: ignore[call-arg]
+    mirrors: list[str] = Field(
+        ["resources/mirror", "../shared/data"],
+        description="Folders and URLs where data sets are looked for before they are downloaded; "
+        "those in the variable ESPALIER_MIRRORS come first.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run.")
+    graph_tool_python: str = Field(
+        "auto", description="A Python that has graph-tool; auto looks for one on this machine."
+    )
+
+    @field_validator("datasets", "models", "pruners", "sparsities", "seeds", "detectors")
+    @classmethod
+    def _no_repeats(cls, values: list[Any]) -> list[Any]:
+        repeated = sorted({value for value in values if values.count(value) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(map(str, repeated))} listed more than once")
+        return values
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Settings:
+        for dataset in self.datasets:
+            options = self.dataset(dataset)
+            if options.source not in SOURCES:
+                raise ValueError(
+                    str(unknown_name("data set", dataset, SOURCES))
+                    + ". For data of your own set dataset_options."
+                    f"{dataset}.source to folder or npz, and its path"
+                )
+            if options.source in ("folder", "npz") and not options.path:
+                raise ValueError(f"dataset_options.{dataset}: source {options.source} needs a path")
+        _check_named("models", self.models, self.model_options, "model_options")
+        _check_named("datasets", self.datasets, self.dataset_options, "dataset_options", True)
+        for model in self.models:
+            _check_known("model", self.model(model).architecture, model_names())
+        for pruner in self.pruners:
+            _check_known("pruner", pruner, pruner_names())
+        for detector in [*self.detectors, *self.detector_options]:
+            _check_known("detector", detector, detector_names())
+        for dataset in self.datasets:
+            for model in self.models:
+                self.recipe(dataset, model)
+                for pruner in self.pruners:
+                    self.pruning_of(dataset, model, pruner)
+        self._check_overrides()
+        return self
+
+    def _check_overrides(self) -> None:
+        pairs = {f"{dataset}/{model}" for dataset in self.datasets for model in self.models}
+        known = pairs | set(self.datasets) | set(self.models)
+        for section, names in (
+            ("training_overrides", known),
+            ("pruning_overrides", known | set(self.pruners)),
+        ):
+            for key in getattr(self, section):
+                wellformed = all(_TOKEN.fullmatch(part) for part in key.split("/"))
+                if not wellformed or key.count("/") > 1:
+                    raise ValueError(f"{section}: {key!r} is not 'name' or 'dataset/model'")
+                close = nearest_hint(key, names)
+                if key not in names and close and not self._may_be_elsewhere(key):
+                    raise ValueError(f"{section}: {key!r} matches no network.{close}")
+
+    def _may_be_elsewhere(self, key: str) -> bool:
+        """Return whether `key` names known things that this experiment merely does not use."""
+        known = {*SOURCES, *model_names(), *pruner_names(), *self.dataset_options}
+        known |= {*self.model_options, *self.datasets, *self.models}
+        return all(part in known for part in key.split("/"))
+
+    def dataset(self, name: str) -> DatasetOptions:
+        """Return the options of a data set with source and truth filled in."""
+        options = self.dataset_options.get(name, DatasetOptions())  # type: ignore[call-arg]
+        own_images = options.source in ("folder", "npz")
+        stem = name if own_images else options.source or name
+        truth = options.truth or f"config/hierarchies/{stem}.nwk"
+        return options.model_copy(update={"source": options.source or name, "truth": truth})
+
+    def model(self, name: str) -> ModelOptions:
+        """Return the options of a model with the architecture filled in."""
+        options = self.model_options.get(name, ModelOptions())  # type: ignore[call-arg]
+        return options.model_copy(update={"architecture": options.architecture or name})
+
+    def recipe(self, dataset: str, model: str) -> Training:
+        """Return how (dataset, model) is trained, overrides applied."""
+        keys = (model, dataset, f"{dataset}/{model}")
+        return _override(self.training, self.training_overrides, keys, "training_overrides")
+
+    def pruning_of(self, dataset: str, model: str, pruner: str) -> Pruning:
+        """Return how (dataset, model, pruner) is pruned, overrides applied."""
+        keys = (pruner, model, dataset, f"{dataset}/{model}")
+        section = _override(self.pruning, self.pruning_overrides, keys, "pruning_overrides")
+        for sparsity in self.sparsities:
+            strength_at(section, sparsity)
+        return section
+
+
+def strength_at(pruning: Pruning, sparsity: float) -> float:
+    """Return the regulariser's strength for a sparsity.
+
+    Raises:
+        ConfigurationError: strengths are given per sparsity and this one is missing.
+    """
+    if not isinstance(pruning.strength, dict):
+        return pruning.strength
+    for key, strength in pruning.strength.items():
+        if float(key) == sparsity:
+            return strength
+    raise ConfigurationError(
+        f"pruning.strength has no value for sparsity {sparsity:g}; it has one for "
+        f"{', '.join(pruning.strength)}"
+    )
+
+
+def sparsity_token(sparsity: float) -> str:
+    """Return a sparsity as it stands in a path: 0.675, and 0 for the dense network."""
+    return f"{sparsity:g}"
+
+
+def load(values: Mapping[str, Any]) -> Settings:
+    """Return the validated settings of a mapping as YAML gives it.
+
+    Raises:
+        ConfigurationError: one line per fault, each with the key, the value and the nearest
+            known key.
+    """
+    try:
+        return Settings.model_validate(copy.deepcopy(dict(values)))
+    except ValidationError as error:
+        lines = [_explain(fault) for fault in error.errors()]
+        raise ConfigurationError(
+            "the configuration is not usable:\n  " + "\n  ".join(lines)
+        ) from None
+
+
+def known_fields(location: tuple[Any, ...]) -> list[str]:
+    """Return the field names of the section at a location such as ("training",)."""
+    section: Any = Settings
+    for part in location:
+        fields = getattr(section, "model_fields", None)
+        section = _section_class(fields[part].annotation if fields and part in fields else section)
+    fields = getattr(section, "model_fields", {})
+    return list(fields)
+
+
+def _section_class(annotation: Any) -> Any:
+    """Return the Section inside an annotation such as dict[str, DatasetOptions]."""
+    for candidate in (annotation, *typing.get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return annotation
+
+
+def _explain(fault: Any) -> str:
+    location = tuple(fault["loc"])
+    where = ".".join(str(part) for part in location) or "configuration"
+    if fault["type"] == "extra_forbidden":
+        known = known_fields(location[:-1])
+        return f"{where}: unknown key.{nearest_hint(str(location[-1]), known)}"
+    message = fault["msg"].removeprefix("Value error, ")
+    hint = ""
+    if fault["type"] == "literal_error":
+        hint = nearest_hint(str(fault["input"]), re.findall(r"'([^']*)'", fault["ctx"]["expected"]))
+    given = "" if fault["type"] == "value_error" else f" (given: {fault['input']!r})"
+    return f"{where}: {message}{given}{hint}" if location else message
+
+
+def _override(
+    section: Any, overrides: Mapping[str, Mapping[str, Any]], keys: tuple[str, ...], name: str
+) -> Any:
+    """Return `section` with the overrides under `keys` applied in order, validated anew."""
+    values = section.model_dump()
+    for key in keys:
+        values.update(overrides.get(key, {}))
+    try:
+        return type(section).model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        part = str(fault["loc"][0])
+        culprit = next((key for key in keys if part in overrides.get(key, {})), keys[-1])
+        hint = nearest_hint(part, type(section).model_fields)
+        what = f"unknown key.{hint}" if fault["type"] == "extra_forbidden" else fault["msg"]
+        raise ValueError(f"{name}.{culprit}.{part}: {what}") from None
+
+
+def _check_known(kind: str, name: str | None, known: list[str]) -> None:
+    if name not in known:
+        raise ValueError(str(unknown_name(kind, name, known)))
+
+
+def _check_named(
+    section: str,
+    used: list[str],
+    options: Mapping[str, Any],
+    options_section: str,
+    any_name: bool = False,
+) -> None:
+    """Refuse options for a name that nothing uses and that is close to one in use."""
+    for name in options:
+        hint = nearest_hint(name, used)
+        if name not in used and hint and not (any_name and name in SOURCES):
+            raise ValueError(f"{options_section}.{name}: not among {section}.{hint}")
+
+
+def model_names() -> list[str]:
+    """Return the names of the model registry."""
+    from espalier.models import names
+
+    return names()
+
+
+def pruner_names() -> list[str]:
+    """Return the names of the pruners."""
+    from espalier.pruning import names
+
+    return names()
+
+
+def detector_names() -> list[str]:
+    """Return the names of the detectors."""
+    from espalier.hierarchy.detectors import names
+
+    return names()
+
+
+def default_yaml() -> str:
+    """Return config/config.yaml: every default, with the description of each key above it."""
+    lines = [
+        "# Generated by `python -m espalier.config` from src/espalier/config.py; edit freely,",
+        "# the defaults are those of the default experiment. Keys: config/README.md.",
+        "",
+    ]
+    _yaml_section(Settings(), 0, lines)  # type: ignore[call-arg]
+    return "\n".join(lines) + "\n"
+
+
+def _yaml_section(section: Section, depth: int, lines: list[str]) -> None:
+    indent = "  " * depth
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        description = textwrap.wrap(field.description or "", 96 - 2 * depth)
+        lines.extend(f"{indent}# {line}" for line in description)
+        if isinstance(value, Section):
+            lines.append(f"{indent}{name}:")
+            _yaml_section(value, depth + 1, lines)
+        else:
+            flow = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+            lines.append(
+                f"{indent}{name}: {flow.removesuffix(chr(10)).removesuffix('...').strip()}"
+            )
+        if depth == 0:
+            lines.append("")
+
+
+def schema_yaml() -> str:
+    """Return config/schemas/config.schema.yaml: the JSON schema of the settings."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Settings.model_json_schema(),
+    }
+    return "# Generated by `python -m espalier.config` from src/espalier/config.py.\n" + (
+        yaml.safe_dump(schema, sort_keys=False, width=100)
+    )
+
+
+def main(root: str = ".") -> None:
+    """Write the default configuration and its schema below `root`."""
+    from espalier.files import write_text
+
+    write_text(Path(root) / "config/config.yaml", default_yaml())
+    write_text(Path(root) / "config/schemas/config.schema.yaml", schema_yaml())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,77 @@
+"""What every workflow script does first: its log, its threads, and short errors.
+
+Only the standard library is imported here, because the number of threads must be set before
+NumPy and torch are loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from espalier.errors import EspalierError
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+class _Tee:
+    """A text stream that writes to the log and to the terminal."""
+
+    def __init__(self, *streams: TextIO) -> None:
+        self._streams = streams
+
+    def write(self, text: str) -> int:
+        for stream in self._streams:
+            stream.write(text)
+            stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self._streams:
+            stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
+@contextmanager
+def job(log: str, threads: int) -> Iterator[None]:
+    """Run the body of a workflow script.
+
+    Standard error goes to the log file and the terminal. The numerical libraries get `threads`
+    threads, so that a result does not depend on the machine. An EspalierError ends the script
+    with its message alone; any other exception leaves its traceback in the log too.
+
+    Args:
+        log: path of the log file.
+        threads: number of threads of the rule.
+    """
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    terminal = sys.stderr
+    with open(log, "w", encoding="utf-8") as handle:
+        sys.stderr = _Tee(handle, terminal)  # type: ignore[assignment]
+        started = time.monotonic()
+        try:
+            yield
+            print(f"done in {time.monotonic() - started:.1f} s", file=handle)
+        except EspalierError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            raise SystemExit(1) from None
+        finally:
+            sys.stderr = terminal

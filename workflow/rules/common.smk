@@ -1,0 +1,189 @@
+"""Configuration, input functions and wildcard constraints; nothing heavy is imported here."""
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, os.path.normpath(os.path.join(workflow.current_basedir, "../../src")))
+
+from espalier import config as settings_of
+from espalier.provenance import code_of as digest_of_code
+
+SETTINGS = settings_of.load(config)
+# Scripts read what only says where to run (device, mirrors) from `config`, defaults filled in.
+config.update(SETTINGS.model_dump(mode="json"))
+SCRIPTS = os.path.normpath(os.path.join(workflow.current_basedir, "../scripts"))
+SPARSITIES = [settings_of.sparsity_token(sparsity) for sparsity in SETTINGS.sparsities]
+CHECKPOINTS = list(range(SETTINGS.checkpoints))
+LAST_CHECKPOINT = CHECKPOINTS[-1]
+# Where results are made, not what they are: a change of these reruns nothing.
+NOT_IN_RESULTS = {"mirrors", "device", "graph_tool_python"}
+GPUS = int(SETTINGS.device == "cuda")
+OTHER_DETECTORS = [name for name in SETTINGS.detectors if name != "nested_sbm"]
+
+
+wildcard_constraints:
+    dataset="|".join(SETTINGS.datasets),
+    model="|".join(SETTINGS.models),
+    pruner="|".join(["dense", *SETTINGS.pruners]),
+    sparsity=r"0|0\.[0-9]+",
+    seed="[0-9]+",
+    checkpoint="[0-9]+",
+    detector="|".join(OTHER_DETECTORS) or "none",
+    figure="[a-z0-9_]+",
+
+
+def code_of(script, *modules):
+    """Digest of a script, the given modules and all that they import inside espalier."""
+    return digest_of_code(Path(SCRIPTS) / f"{script}.py", *modules)
+
+
+def source_files(wildcards):
+    """The user's own folder or NPZ behind a data set, so that Snakemake watches it."""
+    path = SETTINGS.dataset(wildcards.dataset).path
+    return [path] if path else []
+
+
+def dataset_options(wildcards):
+    return SETTINGS.dataset(wildcards.dataset).model_dump(exclude={"truth", "splits"})
+
+
+def truth_file(wildcards):
+    return SETTINGS.dataset(wildcards.dataset).truth
+
+
+def splits_of(wildcards):
+    return SETTINGS.dataset(wildcards.dataset).splits
+
+
+def network_of(wildcards):
+    return SETTINGS.model(wildcards.model).model_dump()
+
+
+def recipe_of(wildcards):
+    return SETTINGS.recipe(wildcards.dataset, wildcards.model).model_dump()
+
+
+def pruning_of(wildcards):
+    return SETTINGS.pruning_of(
+        wildcards.dataset, wildcards.model, wildcards.pruner
+    ).model_dump()
+
+
+def regularisation_of(wildcards):
+    """What shapes training before pruning; the pruner's own options do not."""
+    pruning = SETTINGS.pruning_of(
+        wildcards.dataset, wildcards.model, wildcards.pruner
+    )
+    strengths = {
+        token: settings_of.strength_at(pruning, sparsity)
+        for token, sparsity in zip(SPARSITIES, SETTINGS.sparsities)
+    }
+    return {
+        "strengths": strengths,
+        "prune_at": pruning.prune_at,
+        "epochs": pruning.epochs,
+    }
+
+
+def pruner_code(wildcards):
+    return code_of("prune_networks", f"pruning.{wildcards.pruner}")
+
+
+def detector_code(wildcards):
+    return code_of(
+        "detect_hierarchies", f"hierarchy.detectors.{wildcards.detector}"
+    )
+
+
+def detector_options(wildcards):
+    return SETTINGS.detector_options.get(wildcards.get("detector", "nested_sbm"), {})
+
+
+def networks_of(wildcards):
+    """(sparsity, name of the file without extension) of each network of one seed."""
+    if wildcards.pruner == "dense":
+        return [("0", f"seed{wildcards.seed}.checkpoint{k}") for k in CHECKPOINTS]
+    return [(sparsity, f"seed{wildcards.seed}") for sparsity in SPARSITIES]
+
+
+def metrics_files(wildcards):
+    sparsities = ["0"] if wildcards.pruner == "dense" else SPARSITIES
+    return [
+        f"<results>/metrics/{wildcards.dataset}/{wildcards.model}/{wildcards.pruner}"
+        f"/{sparsity}/seed{wildcards.seed}.json"
+        for sparsity in sparsities
+    ]
+
+
+def hierarchy_files(wildcards):
+    """The JSON records of every hierarchy of one (dataset, model, pruner, seed)."""
+    stem = f"<results>/hierarchy/{wildcards.dataset}/{wildcards.model}/{wildcards.pruner}"
+    files = [
+        f"{stem}/{sparsity}/{network}.{detector}.json"
+        for detector in SETTINGS.detectors
+        for sparsity, network in networks_of(wildcards)
+    ]
+    if wildcards.pruner == "dense" and SETTINGS.shuffled:
+        files.append(
+            f"{stem}/0/seed{wildcards.seed}.checkpoint{LAST_CHECKPOINT}"
+            ".nested_sbm_shuffled.json"
+        )
+    return files
+
+
+def tree_files(wildcards):
+    return [f"{path.removesuffix('.json')}.nwk" for path in hierarchy_files(wildcards)]
+
+
+def distance_files():
+    return [
+        f"<results>/distances/{dataset}/{model}/{pruner}/seed{seed}.csv"
+        for dataset in SETTINGS.datasets
+        for model in SETTINGS.models
+        for pruner in ["dense", *SETTINGS.pruners]
+        for seed in SETTINGS.seeds
+    ]
+
+
+def baseline_files():
+    return [f"<results>/baselines/{dataset}.npz" for dataset in SETTINGS.datasets]
+
+
+def example_network(wildcards):
+    """The converged dense network of the first seed."""
+    return (
+        f"{wildcards.dataset}/{wildcards.model}/dense/0"
+        f"/seed{SETTINGS.seeds[0]}.checkpoint{LAST_CHECKPOINT}"
+    )
+
+
+def example_graph(wildcards):
+    return f"<results>/coactivation/{example_network(wildcards)}.npz"
+
+
+def example_hierarchy(wildcards):
+    detector = (
+        "nested_sbm" if "nested_sbm" in SETTINGS.detectors else SETTINGS.detectors[0]
+    )
+    return f"<results>/hierarchy/{example_network(wildcards)}.{detector}.json"
+
+
+def tables():
+    names = ["rf", "rf_summary", "baselines"]
+    return [f"<results>/tables/{name}.csv" for name in names]
+
+
+def figures():
+    stems = ["training_curve", "sparsity_vs_rf", "accuracy_vs_rf", "detector_comparison"]
+    for dataset in SETTINGS.datasets:
+        for model in SETTINGS.models:
+            stems += [
+                f"{figure}.{dataset}.{model}"
+                for figure in ("coactivation_graph", "radial_hierarchy", "facing_trees")
+            ]
+    return [
+        f"<results>/figures/{stem}.{extension}"
+        for stem in stems
+        for extension in ("svg", "png")
+    ]

@@ -1,0 +1,79 @@
+"""Tables: one row per observation, and the layout of the thesis' Tables 1 and 2."""
+
+
+rule tabulate_rf:
+    input:
+        distance_files(),
+    output:
+        report(
+            "<results>/tables/rf.csv",
+            caption="../report/rf.rst",
+            category="Tables",
+        ),
+    log:
+        "<logs>/tabulate_rf.log",
+    conda:
+        "../../envs/hierarchy.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_of("tabulate_rf"),
+        settings=SETTINGS.model_dump(mode="json", exclude=NOT_IN_RESULTS),
+    message:
+        "Writing {output}"
+    script:
+        "../scripts/tabulate_rf.py"
+
+
+rule tabulate_baselines:
+    input:
+        baseline_files(),
+    output:
+        report(
+            "<results>/tables/baselines.csv",
+            caption="../report/baselines.rst",
+            category="Tables",
+        ),
+    log:
+        "<logs>/tabulate_baselines.log",
+    conda:
+        "../../envs/hierarchy.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_of("tabulate_baselines"),
+        datasets=SETTINGS.datasets,
+    message:
+        "Writing {output}"
+    script:
+        "../scripts/tabulate_baselines.py"
+
+
+rule summarise_rf:
+    input:
+        rf="<results>/tables/rf.csv",
+        baselines="<results>/tables/baselines.csv",
+    output:
+        report(
+            "<results>/tables/rf_summary.csv",
+            caption="../report/rf_summary.rst",
+            category="Tables",
+        ),
+    log:
+        "<logs>/summarise_rf.log",
+    conda:
+        "../../envs/hierarchy.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_of("summarise_rf"),
+    message:
+        "Writing {output}"
+    script:
+        "../scripts/summarise_rf.py"
