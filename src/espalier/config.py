@@ -18,11 +18,9 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from espalier.data.prepare import SOURCES
 from espalier.errors import ConfigurationError, nearest_hint, unknown_name
 
-SOURCES = (
-    "digits", "fashion_mnist", "mnist", "cifar10", "cifar100", "cifar20", "folder", "npz",
-)  # fmt: skip
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 Sparsity = Annotated[float, Field(gt=0, lt=1)]
 Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
@@ -92,6 +90,10 @@ class Training(Section):
         "change what a digit is, so the digits use none.",
     )
     shuffle: bool = Field(True, description="A new order every epoch; the published code has none.")
+    evaluation: Literal["eval", "published"] = Field(
+        "eval",
+        description="published: validation as the published code, dropout and batch statistics on.",
+    )
     first_checkpoint: Literal["update", "epoch"] = Field(
         "update",
         description="What checkpoint 0 is: after one weight update (text) or one epoch "
@@ -237,11 +239,11 @@ class Settings(Section):
         _check_named("models", self.models, self.model_options, "model_options")
         _check_named("datasets", self.datasets, self.dataset_options, "dataset_options", True)
         for model in self.models:
-            _check_known("model", self.model(model).architecture, model_names())
+            _check(_known_model, str(self.model(model).architecture))
         for pruner in self.pruners:
-            _check_known("pruner", pruner, pruner_names())
-        for detector in [*self.detectors, *self.detector_options]:
-            _check_known("detector", detector, detector_names())
+            _check(_known_pruner, pruner, {})
+        for detector in dict.fromkeys([*self.detectors, *self.detector_options]):
+            _check(_known_detector, detector, self.detector_options.get(detector, {}))
         for dataset in self.datasets:
             for model in self.models:
                 self.recipe(dataset, model)
@@ -267,7 +269,7 @@ class Settings(Section):
 
     def _may_be_elsewhere(self, key: str) -> bool:
         """Return whether `key` names known things that this experiment merely does not use."""
-        known = {*SOURCES, *model_names(), *pruner_names(), *self.dataset_options}
+        known = {*SOURCES, *_model_names(), *self.pruners, *self.dataset_options}
         known |= {*self.model_options, *self.datasets, *self.models}
         return all(part in known for part in key.split("/"))
 
@@ -293,6 +295,12 @@ class Settings(Section):
         """Return how (dataset, model, pruner) is pruned, overrides applied."""
         keys = (pruner, model, dataset, f"{dataset}/{model}")
         section = _override(self.pruning, self.pruning_overrides, keys, "pruning_overrides")
+        dense_epochs = self.recipe(dataset, model).epochs
+        if section.epochs is not None and section.epochs <= section.prune_at * dense_epochs:
+            raise ConfigurationError(
+                f"pruning.epochs is {section.epochs} for {dataset}/{model}, but pruning comes "
+                f"after {section.prune_at:g} of {dense_epochs} epochs; give it more epochs"
+            )
         for sparsity in self.sparsities:
             strength_at(section, sparsity)
         return section
@@ -386,9 +394,12 @@ def _override(
         raise ValueError(f"{name}.{culprit}.{part}: {what}") from None
 
 
-def _check_known(kind: str, name: str | None, known: list[str]) -> None:
-    if name not in known:
-        raise ValueError(str(unknown_name(kind, name, known)))
+def _check(check: Any, *values: Any) -> None:
+    """Run a check of another module and pass its message on to pydantic."""
+    try:
+        check(*values)
+    except ConfigurationError as error:
+        raise ValueError(str(error)) from None
 
 
 def _check_named(
@@ -405,25 +416,28 @@ def _check_named(
             raise ValueError(f"{options_section}.{name}: not among {section}.{hint}")
 
 
-def model_names() -> list[str]:
-    """Return the names of the model registry."""
-    from espalier.models import names
+def _model_names() -> tuple[str, ...]:
+    from espalier.models.registry import names
 
-    return names()
-
-
-def pruner_names() -> list[str]:
-    """Return the names of the pruners."""
-    from espalier.pruning import names
-
-    return names()
+    return tuple(names())
 
 
-def detector_names() -> list[str]:
-    """Return the names of the detectors."""
-    from espalier.hierarchy.detectors import names
+def _known_model(architecture: str) -> None:
+    from espalier.models.registry import module_of
 
-    return names()
+    module_of(architecture)
+
+
+def _known_pruner(name: str, options: Mapping[str, Any]) -> None:
+    from espalier.pruning.registry import module_of
+
+    module_of(name)
+
+
+def _known_detector(name: str, options: Mapping[str, Any]) -> None:
+    from espalier.hierarchy.detectors import options_of
+
+    options_of(name, options)
 
 
 def default_yaml() -> str:

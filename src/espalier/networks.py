@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from espalier.errors import EspalierError
@@ -48,3 +49,8 @@ def network_of_path(path: str | os.PathLike[str]) -> Network:
         int(match["seed"]),
         None if checkpoint is None else int(checkpoint),
     )
+
+
+def detector_of_path(path: str | os.PathLike[str]) -> str:
+    """Return the detector that the path of a hierarchy names, the part before its extension."""
+    return Path(path).name.split(".")[-2]

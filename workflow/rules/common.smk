@@ -4,7 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, os.path.normpath(os.path.join(workflow.current_basedir, "../../src")))
+sys.path.insert(
+    0, os.path.normpath(os.path.join(workflow.current_basedir, "../../src"))
+)
 
 from espalier import config as settings_of
 from espalier.provenance import code_of as digest_of_code
@@ -65,24 +67,30 @@ def recipe_of(wildcards):
 
 
 def pruning_of(wildcards):
-    return SETTINGS.pruning_of(
-        wildcards.dataset, wildcards.model, wildcards.pruner
-    ).model_dump()
+    return SETTINGS.pruning_of(wildcards.dataset, wildcards.model, wildcards.pruner)
+
+
+def pruner_options(wildcards):
+    return pruning_of(wildcards).options
 
 
 def regularisation_of(wildcards):
     """What shapes training before pruning; the pruner's own options do not."""
-    pruning = SETTINGS.pruning_of(
-        wildcards.dataset, wildcards.model, wildcards.pruner
-    )
-    strengths = {
-        token: settings_of.strength_at(pruning, sparsity)
-        for token, sparsity in zip(SPARSITIES, SETTINGS.sparsities)
-    }
+    pruning = pruning_of(wildcards)
     return {
-        "strengths": strengths,
+        "strengths": [
+            settings_of.strength_at(pruning, sparsity)
+            for sparsity in SETTINGS.sparsities
+        ],
         "prune_at": pruning.prune_at,
-        "epochs": pruning.epochs,
+        "epochs": pruning.epochs or recipe_of(wildcards)["epochs"],
+    }
+
+
+def finetuning_of(wildcards):
+    return {
+        "epochs": pruning_of(wildcards).epochs or recipe_of(wildcards)["epochs"],
+        "last_checkpoint": LAST_CHECKPOINT,
     }
 
 
@@ -91,9 +99,7 @@ def pruner_code(wildcards):
 
 
 def detector_code(wildcards):
-    return code_of(
-        "detect_hierarchies", f"hierarchy.detectors.{wildcards.detector}"
-    )
+    return code_of("detect_hierarchies", f"hierarchy.detectors.{wildcards.detector}")
 
 
 def detector_options(wildcards):
@@ -118,7 +124,9 @@ def metrics_files(wildcards):
 
 def hierarchy_files(wildcards):
     """The JSON records of every hierarchy of one (dataset, model, pruner, seed)."""
-    stem = f"<results>/hierarchy/{wildcards.dataset}/{wildcards.model}/{wildcards.pruner}"
+    stem = (
+        f"<results>/hierarchy/{wildcards.dataset}/{wildcards.model}/{wildcards.pruner}"
+    )
     files = [
         f"{stem}/{sparsity}/{network}.{detector}.json"
         for detector in SETTINGS.detectors
@@ -175,13 +183,21 @@ def tables():
 
 
 def figures():
-    stems = ["training_curve", "sparsity_vs_rf", "accuracy_vs_rf", "detector_comparison"]
-    for dataset in SETTINGS.datasets:
-        for model in SETTINGS.models:
-            stems += [
-                f"{figure}.{dataset}.{model}"
-                for figure in ("coactivation_graph", "radial_hierarchy", "facing_trees")
-            ]
+    stems = [
+        "training_curve",
+        "sparsity_vs_rf",
+        "accuracy_vs_rf",
+        "detector_comparison",
+    ]
+    networks = ["coactivation_graph", "facing_trees"]
+    if "nested_sbm" in SETTINGS.detectors:
+        networks.append("radial_hierarchy")
+    stems += [
+        f"{figure}.{dataset}.{model}"
+        for figure in networks
+        for dataset in SETTINGS.datasets
+        for model in SETTINGS.models
+    ]
     return [
         f"<results>/figures/{stem}.{extension}"
         for stem in stems

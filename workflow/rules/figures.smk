@@ -21,7 +21,7 @@ rule draw_table:
         mem_mb=2000,
         runtime=30,
     params:
-        code=figure_code,
+        code=code_of("draw_table"),
     message:
         "Drawing {wildcards.figure}"
     script:
@@ -50,7 +50,7 @@ rule draw_network:
         mem_mb=4000,
         runtime=30,
     params:
-        code=figure_code,
+        code=code_of("draw_network"),
     message:
         "Drawing {wildcards.figure} of {wildcards.model} on {wildcards.dataset}"
     script:

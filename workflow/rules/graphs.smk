@@ -36,7 +36,6 @@ rule build_graphs:
         code=code_of("build_graphs"),
         network=network_of,
         coactivation=SETTINGS.coactivation.model_dump(),
-        splits=splits_of,
     message:
         "Building co-activation graphs of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     script:

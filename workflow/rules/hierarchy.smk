@@ -8,7 +8,6 @@ rule fit_block_models:
             checkpoint=CHECKPOINTS,
             allow_missing=True,
         ),
-        readouts=[],
     output:
         trees=collect(
             "<results>/hierarchy/{dataset}/{model}/dense/0/seed{seed}.checkpoint{checkpoint}.nested_sbm.nwk",
@@ -31,13 +30,16 @@ rule fit_block_models:
         mem_mb=4000,
         runtime=12 * 60,
     params:
-        code=code_of("detect_hierarchies", "hierarchy.detectors.nested_sbm"),
-        detector="nested_sbm",
+        code=code_of(
+            "fit_block_models",
+            "hierarchy.detectors.nested_sbm",
+            "hierarchy._graph_tool_worker",
+        ),
         options=detector_options,
     message:
         "Fitting block models of {wildcards.model} on {wildcards.dataset}, seed {wildcards.seed}"
     script:
-        "../scripts/detect_hierarchies.py"
+        "../scripts/fit_block_models.py"
 
 
 use rule fit_block_models as fit_pruned_block_models with:
@@ -47,7 +49,6 @@ use rule fit_block_models as fit_pruned_block_models with:
             sparsity=SPARSITIES,
             allow_missing=True,
         ),
-        readouts=[],
     output:
         trees=collect(
             "<results>/hierarchy/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.nested_sbm.nwk",
@@ -67,18 +68,23 @@ use rule fit_block_models as fit_pruned_block_models with:
 
 use rule fit_block_models as fit_shuffled_block_models with:
     input:
-        graphs="<results>/coactivation/{dataset}/{model}/dense/0/seed{seed}.shuffled.npz",
-        readouts=[],
+        graphs=[
+            "<results>/coactivation/{dataset}/{model}/dense/0/seed{seed}.shuffled.npz"
+        ],
     output:
-        trees=f"<results>/hierarchy/{{dataset}}/{{model}}/dense/0/seed{{seed}}.checkpoint{LAST_CHECKPOINT}.nested_sbm_shuffled.nwk",
-        records=f"<results>/hierarchy/{{dataset}}/{{model}}/dense/0/seed{{seed}}.checkpoint{LAST_CHECKPOINT}.nested_sbm_shuffled.json",
+        trees=[
+            f"<results>/hierarchy/{{dataset}}/{{model}}/dense/0/seed{{seed}}.checkpoint{LAST_CHECKPOINT}.nested_sbm_shuffled.nwk"
+        ],
+        records=[
+            f"<results>/hierarchy/{{dataset}}/{{model}}/dense/0/seed{{seed}}.checkpoint{LAST_CHECKPOINT}.nested_sbm_shuffled.json"
+        ],
     log:
         "<logs>/fit_shuffled_block_models/{dataset}/{model}/dense/seed{seed}.log",
     benchmark:
         "<benchmarks>/fit_shuffled_block_models/{dataset}/{model}/dense/seed{seed}.tsv"
 
 
-use rule fit_block_models as detect_hierarchies with:
+rule detect_hierarchies:
     input:
         graphs=collect(
             "<results>/coactivation/{dataset}/{model}/dense/0/seed{seed}.checkpoint{checkpoint}.npz",
@@ -107,12 +113,17 @@ use rule fit_block_models as detect_hierarchies with:
         "<benchmarks>/detect_hierarchies/{dataset}/{model}/dense/seed{seed}.{detector}.tsv"
     conda:
         "../../envs/hierarchy.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=4 * 60,
     params:
         code=detector_code,
-        detector="{detector}",
         options=detector_options,
     message:
         "Reading hierarchies of {wildcards.model} on {wildcards.dataset} by {wildcards.detector}, seed {wildcards.seed}"
+    script:
+        "../scripts/detect_hierarchies.py"
 
 
 use rule detect_hierarchies as detect_pruned_hierarchies with:
@@ -146,6 +157,7 @@ use rule detect_hierarchies as detect_pruned_hierarchies with:
 
 rule compute_baselines:
     input:
+        dataset="<resources>/datasets/{dataset}.npz",
         truth=truth_file,
     output:
         "<results>/baselines/{dataset}.npz",
@@ -153,6 +165,8 @@ rule compute_baselines:
         "<logs>/compute_baselines/{dataset}.log",
     benchmark:
         "<benchmarks>/compute_baselines/{dataset}.tsv"
+    # First of all, because it finds a class tree whose leaves are not the classes.
+    priority: 100
     conda:
         "../../envs/hierarchy.yaml"
     threads: 1
@@ -170,7 +184,6 @@ rule compute_baselines:
 
 rule compare_hierarchies:
     input:
-        truth=truth_file,
         baselines="<results>/baselines/{dataset}.npz",
         metrics=metrics_files,
         trees=tree_files,

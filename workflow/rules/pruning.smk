@@ -5,7 +5,11 @@ rule train_regularised:
     input:
         dataset="<resources>/datasets/{dataset}.npz",
     output:
-        "<results>/regularised/{dataset}/{model}/{pruner}/0/seed{seed}.safetensors",
+        states=collect(
+            "<results>/regularised/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.safetensors",
+            sparsity=SPARSITIES,
+            allow_missing=True,
+        ),
     log:
         "<logs>/train_regularised/{dataset}/{model}/{pruner}/seed{seed}.log",
     benchmark:
@@ -31,7 +35,12 @@ rule train_regularised:
 
 rule prune_networks:
     input:
-        regularised="<results>/regularised/{dataset}/{model}/{pruner}/0/seed{seed}.safetensors",
+        dataset="<resources>/datasets/{dataset}.npz",
+        states=collect(
+            "<results>/regularised/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.safetensors",
+            sparsity=SPARSITIES,
+            allow_missing=True,
+        ),
     output:
         masks=collect(
             "<results>/masks/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.npz",
@@ -51,7 +60,7 @@ rule prune_networks:
     params:
         code=pruner_code,
         network=network_of,
-        pruning=pruning_of,
+        options=pruner_options,
         sparsities=SETTINGS.sparsities,
     message:
         "Pruning {wildcards.model} on {wildcards.dataset} by {wildcards.pruner}, seed {wildcards.seed}"
@@ -62,7 +71,11 @@ rule prune_networks:
 rule finetune_pruned:
     input:
         dataset="<resources>/datasets/{dataset}.npz",
-        regularised="<results>/regularised/{dataset}/{model}/{pruner}/0/seed{seed}.safetensors",
+        states=collect(
+            "<results>/regularised/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.safetensors",
+            sparsity=SPARSITIES,
+            allow_missing=True,
+        ),
         masks=collect(
             "<results>/masks/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.npz",
             sparsity=SPARSITIES,
@@ -94,9 +107,8 @@ rule finetune_pruned:
         code=code_of("finetune_pruned"),
         network=network_of,
         recipe=recipe_of,
-        pruning=pruning_of,
+        schedule=finetuning_of,
         splits=splits_of,
-        sparsities=SETTINGS.sparsities,
     message:
         "Fine-tuning {wildcards.model} on {wildcards.dataset} pruned by {wildcards.pruner}, seed {wildcards.seed}"
     script:

@@ -3,9 +3,12 @@
 from espalier.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from espalier.hierarchy.tables import null_distributions
-    from espalier.provenance import provenance
+    from espalier.hierarchy.tables import write_null_distances
 
-    permutations = snakemake.params.permutations
-    record = provenance(snakemake.params.code, permutations, 0)
-    null_distributions(snakemake.input.truth, permutations, snakemake.output[0], record)
+    write_null_distances(
+        snakemake.output[0],
+        snakemake.input.dataset,
+        snakemake.input.truth,
+        snakemake.params.permutations,
+        snakemake.params.code,
+    )

@@ -3,11 +3,14 @@
 from espalier.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from espalier.hierarchy.records import detect_and_record
+    from espalier.hierarchy.records import detect_networks
 
-    files = zip(
-        snakemake.input.graphs if isinstance(snakemake.input.graphs, list) else [snakemake.input.graphs],
+    detect_networks(
+        snakemake.wildcards.detector,
+        snakemake.input.graphs,
+        snakemake.input.readouts,
         snakemake.output.trees,
         snakemake.output.records,
-        strict=True,
+        snakemake.params.options,
+        snakemake.params.code,
     )

@@ -11,7 +11,7 @@ with job(snakemake.log[0], snakemake.threads):
         snakemake.wildcards.dataset,
         source=options["source"],
         path=options["path"],
-        sha256=options["sha256"],
+        checksum=options["sha256"],
         image_size=options["image_size"],
         mirrors=snakemake.config["mirrors"],
     )

@@ -1,0 +1,121 @@
+"""Where networks run: threads, determinism, memory, and a GPU of one's own.
+
+Call `prepare_device` once, at the start of a process, before anything runs on a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import getpass
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from espalier.errors import ConfigurationError
+
+# The lock of a GPU lives as long as the file object, that is, as long as the process.
+_held_locks: list[IO[str]] = []
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def prepare_device(name: str = "auto", threads: int | None = None) -> torch.device:
+    """Choose a device and make torch deterministic on it.
+
+    Args:
+        name: "auto" (a GPU if there is one, else the CPU), "cpu" or "cuda".
+        threads: CPU threads of torch; None leaves them as they are. A result depends on the
+            number of threads, so a workflow fixes it per rule.
+
+    Returns:
+        The device. On a GPU, this process has locked it and sees no other (`lock_free_gpu`).
+
+    Raises:
+        ConfigurationError: an unknown name, or "cuda" where there is no GPU.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigurationError(f"device is {name!r}; use 'auto', 'cpu' or 'cuda'")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    make_deterministic()
+    keep_freed_memory()
+    if name == "cpu":
+        return torch.device("cpu")
+    lock_free_gpu()
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if name == "cuda":
+        raise ConfigurationError(
+            "device is 'cuda', but torch sees no GPU here; use 'auto', or install a CUDA build"
+        )
+    return torch.device("cpu")
+
+
+def make_deterministic() -> None:
+    """Make torch refuse operations whose result changes from run to run."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Filling fresh memory only helps to find reads of it, and costs a pass over every tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
+
+
+def keep_freed_memory() -> None:
+    """Tell the C library to keep freed memory for the next tensor. No effect beyond Linux's glibc.
+
+    By default every tensor above some 32 MB is mapped anew, and the kernel zeroes each of its
+    pages on first touch: about a third of the time of a training step on one core.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(_M_TOP_PAD, 64 * 2**20)
+
+
+def lock_free_gpu(
+    folder: str | os.PathLike[str] | None = None, patience: float = 1.0
+) -> int | None:
+    """Take a GPU that no other espalier process of this user holds, and hide the others.
+
+    Does nothing where CUDA_VISIBLE_DEVICES is set (a scheduler has chosen) or there is no GPU.
+    Waits while every GPU is taken. The lock ends with the process, however it ends.
+
+    Args:
+        folder: holds one lock file per GPU; by default a folder of this user in the temporary one.
+        patience: seconds between two looks when all are taken.
+
+    Returns:
+        The index of the GPU, or None where nothing was done.
+    """
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return None
+    count = torch.cuda.device_count()
+    if count == 0:
+        return None
+    locks = Path(folder or Path(tempfile.gettempdir()) / f"espalier-gpus-{getpass.getuser()}")
+    locks.mkdir(parents=True, exist_ok=True)
+    announced = False
+    while True:
+        for index in range(count):
+            handle = open(locks / f"gpu{index}.lock", "w")  # noqa: SIM115
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.close()
+                continue
+            _held_locks.append(handle)
+            os.environ["CUDA_VISIBLE_DEVICES"] = str(index)
+            return index
+        if not announced:
+            print(f"waiting: all {count} GPUs are taken (locks in {locks})", file=sys.stderr)
+            announced = True
+        time.sleep(patience)

@@ -1,0 +1,29 @@
+"""Pruners behind one contract: a model and data in, a mapping from parameter name to mask out."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from espalier.pruning.registry import names
+
+_HOMES = {
+    "GroupHoyerSquare": "group_hoyer",
+    "achieved_sparsity": "masks",
+    "apply_masks": "masks",
+    "group_hoyer_square": "group_hoyer",
+    "prunable_parameters": "contract",
+    "prune": "contract",
+    "read_masks": "masks",
+    "scores": "contract",
+    "unit_masks": "masks",
+    "write_masks": "masks",
+}
+
+__all__ = [*_HOMES, "names"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"espalier.pruning.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
