@@ -1,9 +1,9 @@
-"""Claim: Robinson-Foulds on small trees is several times faster than DendroPy's, and triplets are
-exact in O(n^2), tens to thousands of times faster than enumerating them.
+"""Claim: Robinson-Foulds from Newick text is 4 to 8 times as fast as DendroPy's on trees of 10 to
+100 leaves; exact triplets are twice as fast as enumeration at 10 leaves, 30 times or more at 100.
 
 Each round runs ours and the alternative in turn, in one process, on the same random pairs, and
-checks that the results are equal. Ours starts from Newick text, as a run does; DendroPy's parsing
-is timed too and shown apart. Ours is cached for identical trees in a run; here all pairs differ.
+checks that the results are equal. Both sides start from Newick text, as a run does; a second line
+leaves DendroPy's parsing out. No two trees are equal, so our cache of equal trees never helps.
 
 Usage: python benchmarks/tree_distances.py [--rounds 5]
 """
@@ -31,6 +31,7 @@ with warnings.catch_warnings():
 
 
 def timed(work: Callable[[], object]) -> tuple[float, object]:
+    """Return the seconds that a call takes, and its result."""
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result
@@ -59,6 +60,7 @@ def enumerated_triplets(truth: Tree, observed: Tree) -> int:
 
 
 def compare_rf(leaves: int, pairs: int, rounds: int) -> None:
+    """Time Robinson-Foulds distances against DendroPy."""
     generator = np.random.default_rng(leaves)
     names = [f"t{i}" for i in range(leaves)]
     truth = yule_tree(names, generator).newick()
@@ -92,6 +94,7 @@ def compare_rf(leaves: int, pairs: int, rounds: int) -> None:
 
 
 def compare_triplets(leaves: int, pairs: int, rounds: int) -> None:
+    """Time triplet distances against enumeration."""
     generator = np.random.default_rng(leaves)
     names = [f"t{i}" for i in range(leaves)]
     truth = yule_tree(names, generator).newick()
@@ -115,6 +118,7 @@ def compare_triplets(leaves: int, pairs: int, rounds: int) -> None:
 
 
 def all_measures(leaves: int, pairs: int, rounds: int) -> None:
+    """Time every measure together."""
     generator = np.random.default_rng(leaves)
     names = [f"t{i}" for i in range(leaves)]
     truth = yule_tree(names, generator)
@@ -129,6 +133,7 @@ def all_measures(leaves: int, pairs: int, rounds: int) -> None:
 
 
 def large_tree(leaves: int) -> None:
+    """Time each part on one pair of large trees."""
     generator = np.random.default_rng(0)
     names = [f"t{i}" for i in range(leaves)]
     truth, observed = yule_tree(names, generator), random_binary_tree(names, generator)
@@ -151,12 +156,14 @@ def large_tree(leaves: int) -> None:
 
 
 def spread(values: list[float]) -> str:
+    """Return median, least and most."""
     return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def report(
     what: str, pairs: int, ours: list[float], theirs: list[float], ratios: list[float]
 ) -> None:
+    """Print one comparison, times per pair."""
     print(
         f"{what}: ours {spread(ours)} us, alternative {spread(theirs)} us, "
         f"ratio {spread(ratios)}, {pairs} pairs"
@@ -164,6 +171,7 @@ def report(
 
 
 def main() -> None:
+    """Print every comparison."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds

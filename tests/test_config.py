@@ -60,6 +60,8 @@ def test_every_key_is_described():
             {"datasets": ["pets"], "dataset_options": {"pets": {"source": "foldr"}}},
             r"unknown source 'foldr'\. Did you mean 'folder'\?",
         ),
+        ({"pruning": {"epochs": 10}}, "pruning comes after 0.7 of 20 epochs"),
+        ({"pruning": {"options": {"count": "x"}}}, r"option of pruner.*Did you mean 'counts'"),
         ({"pruning": {"strength": {"0.5": 1e-4}}}, "has no value for sparsity 0.675"),
         (
             {"detector_options": {"nested_sbm": {"hierarchie": 3}}},

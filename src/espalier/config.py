@@ -76,7 +76,7 @@ class ModelOptions(Section):
 class Training(Section):
     """How a network is trained."""
 
-    epochs: int = Field(30, ge=1, description="Epochs of the dense run.")
+    epochs: int = Field(20, ge=1, description="Epochs of the dense run.")
     batch_size: int = Field(64, ge=1, description="Images per update.")
     optimizer: Literal["adam"] = Field("adam", description="The optimiser.")
     learning_rate: float = Field(1e-3, gt=0, description="Learning rate at the first epoch.")
@@ -295,6 +295,7 @@ class Settings(Section):
         """Return how (dataset, model, pruner) is pruned, overrides applied."""
         keys = (pruner, model, dataset, f"{dataset}/{model}")
         section = _override(self.pruning, self.pruning_overrides, keys, "pruning_overrides")
+        _check(_known_pruner, pruner, section.options)
         dense_epochs = self.recipe(dataset, model).epochs
         if section.epochs is not None and section.epochs <= section.prune_at * dense_epochs:
             raise ConfigurationError(
@@ -429,9 +430,12 @@ def _known_model(architecture: str) -> None:
 
 
 def _known_pruner(name: str, options: Mapping[str, Any]) -> None:
-    from espalier.pruning.registry import module_of
+    from espalier.pruning.registry import option_names
 
-    module_of(name)
+    known = option_names(name)
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of pruner {name!r}", option, known)
 
 
 def _known_detector(name: str, options: Mapping[str, Any]) -> None:

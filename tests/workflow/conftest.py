@@ -21,7 +21,7 @@ TOY = {
     "seeds": [0, 1],
     "checkpoints": 3,
     "model_options": {"small_cnn": {"width": 0.25}},
-    "training": {"epochs": 2, "batch_size": 200},
+    "training": {"epochs": 2, "batch_size": 32, "learning_rate": 0.01},
     "pruning": {"epochs": 3},
     "detectors": ["nested_sbm", "confusion"],
     "detector_options": {"nested_sbm": {"hierarchies": 2}},

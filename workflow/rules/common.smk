@@ -9,6 +9,7 @@ sys.path.insert(
 )
 
 from espalier import config as settings_of
+from espalier.models.registry import module_of
 from espalier.provenance import code_of as digest_of_code
 
 SETTINGS = settings_of.load(config)
@@ -38,6 +39,22 @@ wildcard_constraints:
 def code_of(script, *modules):
     """Digest of a script, the given modules and all that they import inside espalier."""
     return digest_of_code(Path(SCRIPTS) / f"{script}.py", *modules)
+
+
+def network_code(wildcards):
+    """The module of the network, which the library loads by name."""
+    return module_of(SETTINGS.model(wildcards.model).architecture).removeprefix(
+        "espalier."
+    )
+
+
+def code_with_network(script):
+    """As `code_of`, with the module of the network."""
+
+    def code(wildcards):
+        return code_of(script, network_code(wildcards))
+
+    return code
 
 
 def source_files(wildcards):
@@ -95,7 +112,9 @@ def finetuning_of(wildcards):
 
 
 def pruner_code(wildcards):
-    return code_of("prune_networks", f"pruning.{wildcards.pruner}")
+    return code_of(
+        "prune_networks", f"pruning.{wildcards.pruner}", network_code(wildcards)
+    )
 
 
 def detector_code(wildcards):
@@ -115,11 +134,8 @@ def networks_of(wildcards):
 
 def metrics_files(wildcards):
     sparsities = ["0"] if wildcards.pruner == "dense" else SPARSITIES
-    return [
-        f"<results>/metrics/{wildcards.dataset}/{wildcards.model}/{wildcards.pruner}"
-        f"/{sparsity}/seed{wildcards.seed}.json"
-        for sparsity in sparsities
-    ]
+    stem = f"<results>/metrics/{wildcards.dataset}/{wildcards.model}/{wildcards.pruner}"
+    return [f"{stem}/{sparsity}/seed{wildcards.seed}.json" for sparsity in sparsities]
 
 
 def hierarchy_files(wildcards):
@@ -160,10 +176,8 @@ def baseline_files():
 
 def example_network(wildcards):
     """The converged dense network of the first seed."""
-    return (
-        f"{wildcards.dataset}/{wildcards.model}/dense/0"
-        f"/seed{SETTINGS.seeds[0]}.checkpoint{LAST_CHECKPOINT}"
-    )
+    file = f"seed{SETTINGS.seeds[0]}.checkpoint{LAST_CHECKPOINT}"
+    return f"{wildcards.dataset}/{wildcards.model}/dense/0/{file}"
 
 
 def example_graph(wildcards):

@@ -33,7 +33,7 @@ rule build_graphs:
         runtime=4 * 60,
         gpu=GPUS,
     params:
-        code=code_of("build_graphs"),
+        code=code_with_network("build_graphs"),
         network=network_of,
         coactivation=SETTINGS.coactivation.model_dump(),
     message:

@@ -22,7 +22,7 @@ rule train_regularised:
         runtime=24 * 60,
         gpu=GPUS,
     params:
-        code=code_of("train_regularised"),
+        code=code_with_network("train_regularised"),
         network=network_of,
         recipe=recipe_of,
         schedule=regularisation_of,
@@ -104,7 +104,7 @@ rule finetune_pruned:
         runtime=24 * 60,
         gpu=GPUS,
     params:
-        code=code_of("finetune_pruned"),
+        code=code_with_network("finetune_pruned"),
         network=network_of,
         recipe=recipe_of,
         schedule=finetuning_of,

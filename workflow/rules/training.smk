@@ -23,7 +23,7 @@ rule train_dense:
         runtime=24 * 60,
         gpu=GPUS,
     params:
-        code=code_of("train_dense"),
+        code=code_with_network("train_dense"),
         network=network_of,
         recipe=recipe_of,
         splits=splits_of,

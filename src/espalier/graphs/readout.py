@@ -11,11 +11,12 @@ import numpy as np
 from espalier.errors import DataError
 from espalier.files import read_npz, write_npz
 from espalier.graphs.activations import evaluating, is_weight_layer
+from espalier.graphs.correlation import spearman
 
 if TYPE_CHECKING:
     import torch
 
-_ARRAYS = ("output_weights", "confusion", "class_means")
+_ARRAYS = ("output_weights", "confusion", "class_means", "output_correlation")
 
 
 def readout(
@@ -37,6 +38,7 @@ def readout(
         output_weights: (C, D) float64, rows of the last Linear.
         confusion: (C, C) int64, images counted by true class (row) and predicted class (column).
         class_means: (C, D) float64, mean input of the last Linear over the images of each class.
+        output_correlation: (C, C) float64, Spearman's rho of the logits over the images.
 
     Raises:
         DataError: the last layer is not a Linear with C units, a label is outside the classes, or
@@ -57,6 +59,7 @@ def readout(
     handles = [module.register_forward_hook(remember) for module in layers]
     confusion = np.zeros((num_classes, num_classes), np.int64)
     sums: torch.Tensor | None = None
+    all_logits: list[np.ndarray] = []
     try:
         with evaluating(model, device):
             for inputs, labels in batches:
@@ -65,6 +68,7 @@ def readout(
                     raise DataError("the network runs no Conv or Linear module")
                 layer, features = last[0]
                 _check_output(layer, layers[layer], logits, features, num_classes)
+                all_logits.append(logits.cpu().numpy())
                 labels = labels.to(device).long()
                 if len(labels) and not (0 <= int(labels.min()) <= int(labels.max()) < num_classes):
                     raise DataError(
@@ -95,6 +99,7 @@ def readout(
         "output_weights": output_weights,
         "confusion": confusion,
         "class_means": sums.cpu().numpy() / images[:, None],
+        "output_correlation": spearman(np.concatenate(all_logits)),
     }
 
 
@@ -123,7 +128,7 @@ def write_readout(
     class_names: Sequence[str],
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a readout as NPZ: its three arrays and class_names (unicode)."""
+    """Write a readout as NPZ: its arrays and class_names (unicode)."""
     write_npz(
         path,
         {
@@ -135,7 +140,7 @@ def write_readout(
 
 
 def read_readout(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read a readout: output_weights, confusion, class_means and class_names.
+    """Read a readout: the arrays of `readout`, and class_names.
 
     Raises:
         DataError: the file is missing or damaged, lacks an array, or its shapes do not fit.
@@ -154,6 +159,7 @@ def read_readout(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         ("output_weights", (classes, width)),
         ("confusion", (classes, classes)),
         ("class_means", (classes, width)),
+        ("output_correlation", (classes, classes)),
     ):
         if shapes[name] != expected:
             raise DataError(

@@ -16,7 +16,6 @@ from espalier.data.prepared import read_dataset
 from espalier.devices import prepare_device
 from espalier.graphs.activations import Activations, collect, shuffled
 from espalier.graphs.coactivation import CoactivationGraph, coactivation_graph, write_coactivation
-from espalier.graphs.correlation import spearman
 from espalier.graphs.readout import readout, write_readout
 from espalier.models.fitting import build_network
 from espalier.models.registry import hidden_units
@@ -105,8 +104,6 @@ def build_graphs(
         evidence = readout(
             model, normalised_batches(data.x_test, data.y_test), len(data.class_names), where
         )
-        outputs = activations.values[:, np.argsort(activations.label)[-len(data.class_names) :]]
-        evidence["output_correlation"] = spearman(outputs)
         write_readout(readouts[number], evidence, data.class_names, facts)
         print(
             f"{Path(graphs[number]).name}: {graph.n_nodes} units, {graph.n_edges} edges, "

@@ -97,11 +97,14 @@ class GraphTool:
         """Raise RuntimeError unless `state` holds the weights and the degree correction."""
         found = float(state.entropy())
         levels = self.blocks(state)
-        bare = float(self.state(graph, None, levels).entropy())
-        if np.isclose(found, bare, rtol=1e-12, atol=1e-9):
+        # The weights may cost nothing by chance, at a total of 1; twice the weights then do not.
+        doubled = self.edge_weights(graph, 2 * weights.a)
+        others = [float(self.state(graph, w, levels).entropy()) for w in (None, doubled)]
+        # A single weight costs nothing, whatever it is.
+        if graph.num_edges() > 1 and np.allclose(found, others, rtol=1e-12, atol=1e-9):
             raise RuntimeError(
-                f"graph-tool {self.version} left the edge weights out: the weighted and the "
-                f"unweighted description length are both {found:.6g}"
+                f"graph-tool {self.version} left the edge weights out: the description length is "
+                f"{found:.6g} with them, without them, and with twice the weights"
             )
         base = state.levels[0]
         types = [self._weight_model_name(t) for t in getattr(base, "rec_types", [WEIGHT_MODEL])]

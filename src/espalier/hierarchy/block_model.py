@@ -63,9 +63,9 @@ class BlockModelOptions:
 
     def __post_init__(self) -> None:
         if self.draws not in DRAWS:
-            raise unknown_name("way of drawing hierarchies", self.draws, DRAWS)
+            raise unknown_name("value of draws", self.draws, DRAWS)
         if self.weight_scale not in WEIGHT_SCALES:
-            raise unknown_name("weight_scale", self.weight_scale, WEIGHT_SCALES)
+            raise unknown_name("value of weight_scale", self.weight_scale, WEIGHT_SCALES)
         smallest = {"burn_in": 0, "max_refinements": 0}
         for option in fields(self):
             value = getattr(self, option.name)

@@ -295,8 +295,9 @@ class TreePair:
     def __init__(self, observed: Tree, truth: Tree | _TreeTables):
         self._truth = truth if isinstance(truth, _TreeTables) else _TreeTables(truth)
         if observed.leaves != self._truth.tree.leaves:
-            _check_leaves(observed, self._truth.tree)
-            observed = observed.with_leaf_order(self._truth.tree.leaves)
+            truth_leaves = self._truth.tree.leaves
+            check_same_leaves(observed.leaves, truth_leaves, "the observed tree", "the truth")
+            observed = observed.with_leaf_order(truth_leaves)
         self._observed = _TreeTables(observed)
         self.truth = self._truth.tree
         self.observed = observed
@@ -844,10 +845,7 @@ class TreeComparer:
         """
         if isinstance(observed, str) and observed in self._by_text:
             return dict(self._by_text[observed])
-        tree = as_tree(observed)
-        if tree.leaves != self.truth.leaves:
-            _check_leaves(tree, self.truth)
-            tree = tree.with_leaf_order(self.truth.leaves)
+        tree = as_tree(observed, self.truth.leaves, "the observed tree", "the truth")
         shape = frozenset(tree.cluster_nodes)
         values = self._by_shape.get(shape)
         if values is None:
@@ -917,7 +915,3 @@ def compare_trees(
         )
         for column, (name, _) in comparer.columns.items()
     }
-
-
-def _check_leaves(observed: Tree, truth: Tree) -> None:
-    check_same_leaves(observed.leaves, truth.leaves, "the observed tree", "the truth")

@@ -57,7 +57,7 @@ def find_graph_tool_python(preference: str | os.PathLike[str] = "auto") -> str:
 
 
 def _required(name: str, source: str) -> str:
-    python = shutil.which(Path(name).expanduser())
+    python = shutil.which(str(Path(name).expanduser()))
     if python is None:
         raise ConfigurationError(f"{source} is {name!r}, which is no program that can be run")
     if not has_graph_tool(python):

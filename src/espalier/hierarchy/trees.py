@@ -16,16 +16,8 @@ import numpy as np
 
 from espalier.errors import DataError, nearest_hint
 
-_TOKEN = re.compile(
-    r"""
-      (?P<blank>\s+)
-    | (?P<comment>\[[^\]]*\])
-    | (?P<quoted>'(?:[^']|'')*')
-    | (?P<mark>[(),:;])
-    | (?P<plain>[^\s()\[\]':;,]+)
-    """,
-    re.VERBOSE,
-)
+# A mark, a plain name, a quoted name, blanks, a comment.
+_TOKEN = re.compile(r"[(),:;]|[^\s()\[\]':;,]+|'(?:[^']|'')*'|\s+|\[[^\]]*\]")
 # An unquoted underscore means a blank to strict readers, so names with one are quoted.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9.+-]+")
 _LISTED = 10
@@ -155,20 +147,22 @@ class Tree:
     @cached_property
     def cluster_nodes(self) -> dict[int, int]:
         """Node of each distinct cluster (2 to n-1 leaves), keyed by its bits."""
-        n, size, bits = self.num_leaves, self.size.tolist(), self.node_bits
-        return {bits[node]: node for node in self.internal.tolist() if 2 <= size[node] < n}
+        n, bits = self.num_leaves, self.node_bits
+        return {
+            bits[node]: node for node in self.internal.tolist() if 2 <= bits[node].bit_count() < n
+        }
 
     @cached_property
     def split_nodes(self) -> dict[int, int]:
         """Node of each distinct split with two leaves on both sides, keyed by the bits of the
         side without leaf 0. The two edges below a root with two children are one split.
         """
-        n, size, bits = self.num_leaves, self.size.tolist(), self.node_bits
+        n, bits = self.num_leaves, self.node_bits
         full = bits[0]
         found: dict[int, int] = {}
         for node in self.internal.tolist():
-            if 2 <= size[node] <= n - 2:
-                side = bits[node]
+            side = bits[node]
+            if 2 <= side.bit_count() <= n - 2:
                 found.setdefault(full ^ side if side & 1 else side, node)
         return found
 
@@ -298,7 +292,7 @@ def parse_newick(
         DataError: the text is not one tree (unbalanced, empty, a leaf without a name or twice
             there; the message has line and column), or its leaves are not `leaves`.
     """
-    trees = _parse(text, suppress_unary)
+    trees = _parse(text, suppress_unary, leaves)
     if len(trees) != 1:
         raise DataError(f"expected one tree and found {len(trees)}: {_shown(text)}")
     return trees[0] if leaves is None else trees[0].with_leaf_order(leaves)
@@ -309,15 +303,17 @@ def parse_newicks(text: str, suppress_unary: bool = True) -> list[Tree]:
     return _parse(text, suppress_unary)
 
 
-def _parse(text: str, suppress_unary: bool) -> list[Tree]:
+def _parse(text: str, suppress_unary: bool, order: Sequence[str] | None = None) -> list[Tree]:
+    """Read trees; number the leaves as in `order` where those are the leaves."""
     trees: list[Tree] = []
     parent: list[int] = []
     labels: list[str | None] = []
     leaf: list[int] = []
     names: dict[str, int] = {}
     opened: list[int] = []
-    # `current` is the node whose label or length may follow; `expecting` says a subtree must.
-    current, expecting, labelled, measured = -1, True, False, False
+    # `expecting`: a subtree must follow. Otherwise the label (if not `labelled`) and then the
+    # length (if not `measured`) of the node `current` may. `measuring`: a number must follow.
+    current, expecting, labelled, measured, measuring = -1, True, False, False, False
     place = 0
 
     def fail(problem: str, at: int) -> DataError:
@@ -332,67 +328,73 @@ def _parse(text: str, suppress_unary: bool) -> list[Tree]:
             raise fail("the tree is empty", at)
         if len(names) < 2:
             raise fail("a tree needs at least two leaves", at)
-        trees.append(_tree(parent, leaf, labels, tuple(names), suppress_unary))
+        leaves, numbers = tuple(names), leaf
+        if order is not None and len(order) == len(leaves) and names.keys() == set(order):
+            index = {name: i for i, name in enumerate(order)}
+            moved = [index[name] for name in leaves]
+            leaves, numbers = tuple(order), [moved[i] if i >= 0 else -1 for i in leaf]
+        trees.append(_tree(parent, numbers, labels, leaves, suppress_unary))
 
-    while place < len(text):
-        match = _TOKEN.match(text, place)
-        if match is None:
-            what = {"'": "quote not closed", "[": "comment not closed"}
-            raise fail(what.get(text[place], f"unexpected {text[place]!r}"), place)
-        kind, token, at, place = match.lastgroup, match.group(), place, match.end()
-        if kind in ("blank", "comment"):
+    for match in _TOKEN.finditer(text):
+        token, at = match.group(), match.start()
+        if at != place:
+            break
+        place = match.end()
+        first = token[0]
+        if first.isspace() or first == "[":
             continue
-        if token == "(" and kind == "mark":
+        if measuring:
+            if not _is_number(token):
+                raise fail("a branch length that is no number", at)
+            measuring, measured = False, True
+        elif token == "(":
             if not expecting:
                 raise fail("a ',' is missing before '('", at)
             parent.append(opened[-1] if opened else -1)
             labels.append(None)
             leaf.append(-1)
             opened.append(len(parent) - 1)
-        elif kind == "mark" and token in ",)":
+        elif token == "," or token == ")":
             if not opened:
                 raise fail(f"{token!r} without an open '('", at)
             if expecting:
                 raise fail("a leaf without a name", at)
-            current = opened[-1]
-            expecting, labelled, measured = token == ",", False, False
-            if token == ")":
-                opened.pop()
-        elif kind == "mark" and token == ":":
+            expecting = token == ","
+            if not expecting:
+                current, labelled, measured = opened.pop(), False, False
+        elif token == ":":
             if expecting or measured:
                 raise fail("a branch length without a node", at)
-            number = _TOKEN.match(text, place)
-            while number and number.lastgroup in ("blank", "comment"):
-                number = _TOKEN.match(text, number.end())
-            if number is None or not _is_number(number.group()):
-                raise fail("a branch length that is no number", at)
-            place, measured = number.end(), True
-        elif token == ";" and kind == "mark":
+            measuring = True
+        elif token == ";":
             close(at)
             parent, labels, leaf, names, opened = [], [], [], {}, []
-            current, expecting, labelled, measured = -1, True, False, False
+            current, expecting = -1, True
         else:
-            name = token[1:-1].replace("''", "'") if kind == "quoted" else token
+            name = token[1:-1].replace("''", "'") if first == "'" else token
             if expecting:
                 if not name:
                     raise fail("a leaf without a name", at)
                 if name in names:
                     raise fail(f"the leaf {name!r} occurs twice", at)
-                if not opened and parent:
-                    raise fail(f"{name!r} after the end of the tree", at)
                 parent.append(opened[-1] if opened else -1)
                 labels.append(None)
                 leaf.append(len(names))
                 names[name] = len(names)
-                current, expecting, labelled, measured = len(parent) - 1, False, True, False
+                expecting, labelled, measured = False, True, False
             elif labelled or measured:
-                hint = " (names with blanks need quotes)" if kind == "plain" else ""
+                hint = "" if first == "'" else " (names with blanks need quotes)"
                 raise fail(f"a ',' is missing before {name!r}{hint}", at)
             else:
                 labels[current] = name
                 labelled = True
+    if place < len(text):
+        what = {"'": "quote not closed", "[": "comment not closed"}
+        raise fail(what.get(text[place], f"unexpected {text[place]!r}"), place)
+    if measuring:
+        raise fail("a branch length that is no number", place)
     if parent or not trees:
-        close(len(text))
+        close(place)
     return trees
 
 
@@ -472,10 +474,11 @@ def check_same_leaves(found: Sequence[str], wanted: Sequence[str], of: str, want
     Raises:
         DataError: naming what is missing, what is extra, and the nearest name of each extra one.
     """
-    missing = [name for name in wanted if name not in set(found)]
-    extra = [name for name in found if name not in set(wanted)]
-    if not missing and not extra and len(found) == len(wanted):
+    found_set, wanted_set = set(found), set(wanted)
+    if found_set == wanted_set and len(found) == len(wanted):
         return
+    missing = [name for name in wanted if name not in found_set]
+    extra = [name for name in found if name not in wanted_set]
     parts = [f"the leaves of {of} are not those of {wanted_by}"]
     if missing:
         parts.append(f"missing: {listed(missing)}")
@@ -489,14 +492,29 @@ def check_same_leaves(found: Sequence[str], wanted: Sequence[str], of: str, want
     raise DataError("; ".join(parts + hints))
 
 
-def as_tree(tree: Tree | str, leaves: Sequence[str] | None = None) -> Tree:
-    """Return a tree from a Tree or Newick text, unary nodes suppressed, leaves as in `leaves`."""
+def as_tree(
+    tree: Tree | str,
+    leaves: Sequence[str] | None = None,
+    name: str = "the tree",
+    wanted_by: str = "the names asked for",
+) -> Tree:
+    """Return a tree from a Tree or Newick text, without unary nodes, leaves numbered as asked.
+
+    Raises:
+        DataError: the text is no tree, or its leaves are not `leaves`; the message speaks of
+            `name` and `wanted_by`.
+    """
     if isinstance(tree, str):
-        return parse_newick(tree, leaves)
-    if not isinstance(tree, Tree):
+        trees = _parse(tree, True, leaves)
+        tree = trees[0] if len(trees) == 1 else parse_newick(tree)
+    elif isinstance(tree, Tree):
+        tree = tree.without_unary_nodes()
+    else:
         raise DataError(f"expected a Tree or Newick text and got {type(tree).__name__}")
-    tree = tree.without_unary_nodes()
-    return tree if leaves is None else tree.with_leaf_order(leaves)
+    if leaves is None or tree.leaves == tuple(leaves):
+        return tree
+    check_same_leaves(tree.leaves, leaves, name, wanted_by)
+    return tree.with_leaf_order(leaves)
 
 
 def star_tree(names: Sequence[str]) -> Tree:

@@ -20,7 +20,7 @@ _HOMES = {
     "write_masks": "masks",
 }
 
-__all__ = [*_HOMES, "names"]  # noqa: PLE0604
+__all__ = [*_HOMES, "names"]
 
 
 def __getattr__(name: str) -> Any:

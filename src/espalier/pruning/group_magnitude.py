@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ def unit_saliency(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     items = list(parameters.items())
     saliency = {}
-    for (name, weight), (next_name, following) in zip(items, items[1:], strict=False):
+    for (name, weight), (next_name, following) in pairwise(items):
         units = weight.shape[0]
         _require_fed_by(name, units, next_name, following)
         incoming = weight.detach().double().abs().reshape(units, -1).sum(dim=1)

@@ -18,7 +18,7 @@ _HOMES = {
     "write_checkpoint": "checkpoints",
 }
 
-__all__ = ["Recipe", "checkpoint_epochs", "pruning_epoch", *_HOMES]  # noqa: PLE0604
+__all__ = ["Recipe", "checkpoint_epochs", "pruning_epoch", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

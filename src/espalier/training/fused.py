@@ -6,8 +6,7 @@ each read and write whole activation maps, and their gradients do so twice. Here
 - batch norm, ReLU and 2x2 max pool are one step that pools the raw convolution output first. With
   a positive scale, normalising and ReLU keep order, so the maximum stays the maximum and only the
   pooled quarter is normalised (with a negative scale the minimum is pooled);
-- their gradient, and that of batch norm with ReLU alone, is computed a few images at a time, so
-  that every intermediate value stays in the cache;
+- its gradient is computed a few images at a time, so that intermediate values stay in the cache;
 - dropout draws 16 random bits per unit instead of one number of a scalar generator.
 
 Values and gradients equal those of the modules up to rounding, dropout's choice of units aside.
@@ -40,20 +39,13 @@ def training_forward(model: nn.Module) -> Callable[[Tensor], Tensor]:
     steps: list[Callable[[Tensor], Tensor]] = []
     position = 0
     while position < len(layers):
-        layer, following = layers[position], layers[position + 1 : position + 3]
-        if _is_plain_norm(layer) and following and isinstance(following[0], nn.ReLU):
-            if len(following) == 2 and _halves(following[1]):
-                steps.append(_NormReluPoolStep(layer))
-                position += 3
-            else:
-                steps.append(_NormReluStep(layer))
-                position += 2
-        elif isinstance(layer, nn.Dropout):
-            steps.append(_DropoutStep(layer.p))
-            position += 1
-        else:
-            steps.append(layer)
-            position += 1
+        layer, *following = layers[position : position + 3]
+        if _is_plain_norm(layer) and _is_relu_and_pool(following):
+            steps.append(_NormReluPoolStep(layer))
+            position += 3
+            continue
+        steps.append(_DropoutStep(layer.p) if isinstance(layer, nn.Dropout) else layer)
+        position += 1
 
     def forward(inputs: Tensor) -> Tensor:
         for step in steps:
@@ -72,18 +64,15 @@ def _is_plain_norm(layer: nn.Module) -> bool:
     )
 
 
-def _halves(layer: nn.Module) -> bool:
-    return (
-        isinstance(layer, nn.MaxPool2d)
-        and (layer.kernel_size, layer.stride, layer.padding, layer.dilation) == (2, 2, 0, 1)
-        and not layer.ceil_mode
-        and not layer.return_indices
-    )
+def _is_relu_and_pool(layers: list[nn.Module]) -> bool:
+    if [type(layer) for layer in layers] != [nn.ReLU, nn.MaxPool2d]:
+        return False
+    pool: Any = layers[1]
+    plain = (pool.kernel_size, pool.stride, pool.padding, pool.dilation) == (2, 2, 0, 1)
+    return plain and not pool.ceil_mode and not pool.return_indices
 
 
-class _NormReluStep:
-    _function: type[torch.autograd.Function]
-
+class _NormReluPoolStep:
     def __init__(self, norm: Any) -> None:
         self.norm = norm
 
@@ -94,39 +83,7 @@ class _NormReluStep:
             inputs.detach(), norm.running_mean, norm.running_var, norm.momentum
         )
         inverse_deviation = torch.rsqrt(variance + norm.eps)
-        return self._function.apply(inputs, norm.weight, norm.bias, mean, inverse_deviation)
-
-
-class _NormRelu(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, inverse: Tensor
-    ) -> Tensor:
-        scale = weight * inverse
-        shift = bias - mean * scale
-        output = torch.addcmul(_channels(shift), inputs, _channels(scale)).relu_()
-        ctx.save_for_backward(inputs, output, scale, mean, inverse)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, output, scale, mean, inverse = ctx.saved_tensors
-        gradient = gradients[0].contiguous(memory_format=torch.channels_last)
-        result = torch.empty_like(inputs)
-        total = torch.zeros_like(mean)
-        product = torch.zeros_like(mean)
-        centre = _channels(mean)
-        for part in _chunks(inputs):
-            passed = torch.mul(gradient[part], output[part] > 0, out=result[part])
-            total += passed.sum((0, 2, 3))
-            product += ((inputs[part] - centre) * passed).sum((0, 2, 3))
-        weight_gradient = product * inverse
-        slope, offset = _statistics_gradient(inputs, scale, mean, inverse, total, weight_gradient)
-        slope, offset, scale = _channels(slope), _channels(offset), _channels(scale)
-        for part in _chunks(inputs):
-            result[part].mul_(scale).addcmul_(inputs[part], slope).add_(offset)
-        return result, weight_gradient, total, None, None
+        return _NormReluPool.apply(inputs, norm.weight, norm.bias, mean, inverse_deviation)
 
 
 class _NormReluPool(torch.autograd.Function):
@@ -154,7 +111,10 @@ class _NormReluPool(torch.autograd.Function):
         passed = gradients[0] * (output > 0)
         total = passed.sum((0, 2, 3))
         weight_gradient = ((pooled - _channels(mean)) * passed).sum((0, 2, 3)) * inverse
-        slope, offset = _statistics_gradient(inputs, scale, mean, inverse, total, weight_gradient)
+        # The gradient through the batch's mean and variance is linear in the inputs.
+        count = inputs.numel() // inputs.shape[1]
+        slope = -scale * inverse * weight_gradient / count
+        offset = -scale * total / count - slope * mean
         slope, offset = _channels(slope), _channels(offset)
         passed = passed.mul_(_channels(scale)).contiguous(memory_format=torch.channels_last)
         result = torch.empty_like(inputs)
@@ -167,13 +127,6 @@ class _NormReluPool(torch.autograd.Function):
         return result, weight_gradient, total, None, None
 
 
-class _NormReluPoolStep(_NormReluStep):
-    _function = _NormReluPool
-
-
-_NormReluStep._function = _NormRelu
-
-
 class _DropoutStep:
     def __init__(self, probability: float) -> None:
         self.cut = round(probability * 2**_RANDOM_BITS)
@@ -184,15 +137,6 @@ class _DropoutStep:
         bits = words.random_(-(2**63), None).view(torch.int16)[: inputs.numel()]
         kept = (bits >= self.cut - 2 ** (_RANDOM_BITS - 1)).view(inputs.shape)
         return inputs * kept.to(inputs.dtype).mul_(self.factor)
-
-
-def _statistics_gradient(
-    inputs: Tensor, scale: Tensor, mean: Tensor, inverse: Tensor, total: Tensor, product: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return slope and offset per channel of the gradient through the batch's mean and variance."""
-    count = inputs.numel() // inputs.shape[1]
-    slope = -scale * inverse * product / count
-    return slope, -scale * total / count - slope * mean
 
 
 def _channels(values: Tensor) -> Tensor:

@@ -57,8 +57,8 @@ def detect(
 
     Edges of weight 0 play no part. Classes without an edge hang on the root.
     """
-    leidenalg = require("leidenalg", "leiden")
     igraph = require("igraph", "leiden")
+    leidenalg = require("leidenalg", "leiden")
     source, target, weight = graph.edges()
     kept = weight > 0
     source, target, weight = source[kept], target[kept], weight[kept]
@@ -90,11 +90,7 @@ def detect(
     levels = [np.asarray(flat[resolutions[0]].membership)]
     finer = flat[resolutions[0]]
     for value in resolutions[1:]:
-        # A community becomes a node whose loop holds the weight inside it, which leaves the
-        # quality of every coarser partition what it is on the graph itself.
-        finer = partition(
-            finer.cluster_graph(combine_edges={"weight": "sum"}), value, "nested", repr(value)
-        )
+        finer = partition(aggregated(finer), value, "nested", repr(value))
         levels.append(np.asarray(finer.membership))
 
     outputs = np.searchsorted(nodes, graph.output_nodes)
@@ -108,6 +104,21 @@ def detect(
     newicks = [tree([np.asarray(flat[value].membership)]) for value in options.resolutions]
     details["communities"] = [len(flat[value]) for value in options.resolutions]
     details["nested_communities"] = [int(level.max()) + 1 for level in levels]
-    details["modularities"] = [float(flat[value].q) for value in options.resolutions]
+    details["modularities"] = [
+        float(network.modularity(flat[value].membership, weights="weight"))
+        for value in options.resolutions
+    ]
     details["levels"] = [1] * len(newicks) + [len(levels)]
     return Detection((*newicks, tree(levels)), samples, details)
+
+
+def aggregated(partition: Any) -> Any:
+    """Return the graph whose nodes are the communities of a leidenalg partition.
+
+    The weight inside a community becomes a loop, which leaves the quality of every coarser
+    partition what it is on the graph itself.
+    """
+    network = partition.graph.copy()
+    network.contract_vertices(partition.membership)
+    network.simplify(loops=False, combine_edges={"weight": "sum"})
+    return network

@@ -1,0 +1,126 @@
+"""Figures from the workflow's files: which table, graph or tree each one draws."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from espalier.errors import DataError, unknown_name
+from espalier.figures.coactivation import coactivation_graph
+from espalier.figures.curves import accuracy_vs_rf, sparsity_vs_rf, training_curve
+from espalier.figures.detectors import detector_comparison
+from espalier.figures.radial import radial_hierarchy
+from espalier.figures.style import save
+from espalier.figures.tanglegram import facing_trees
+from espalier.files import read_json, read_table
+from espalier.graphs.coactivation import CoactivationGraph, read_coactivation
+from espalier.networks import Network, network_of_path
+
+FilePath = str | os.PathLike[str]
+
+_CURVES = {
+    "training_curve": training_curve,
+    "sparsity_vs_rf": sparsity_vs_rf,
+    "accuracy_vs_rf": accuracy_vs_rf,
+}
+
+
+def draw_table(figure: str, rf: FilePath, baselines: FilePath, outputs: Iterable[FilePath]) -> None:
+    """Draw a figure of the tables to every output, whose suffix says SVG or PNG.
+
+    The curves show the block model where the table has it, else its first detector.
+
+    Raises:
+        ConfigurationError: no figure has this name.
+        DataError: a table lacks rows or columns.
+    """
+    table, reference = read_table(rf), read_table(baselines)
+    if figure == "detector_comparison":
+        drawn = detector_comparison(table, reference)
+    elif figure in _CURVES:
+        detectors = list(dict.fromkeys(table["detector"]))
+        detector = "nested_sbm" if "nested_sbm" in detectors else detectors[0]
+        drawn = _CURVES[figure](table, reference, detector=detector)
+    else:
+        raise unknown_name("figure of tables", figure, [*_CURVES, "detector_comparison"])
+    _save(drawn, outputs)
+
+
+def draw_network(
+    figure: str, graph: FilePath, record: FilePath, truth: FilePath, outputs: Iterable[FilePath]
+) -> None:
+    """Draw a figure of one network to every output, whose suffix says SVG or PNG.
+
+    Of several hierarchies the one with the shortest description is drawn, else the first.
+
+    Args:
+        figure: "coactivation_graph", "radial_hierarchy" or "facing_trees".
+        graph: co-activation graph.
+        record: JSON record of a hierarchy; its Newick file is beside it.
+        truth: Newick file of the true tree.
+        outputs: files to write.
+
+    Raises:
+        ConfigurationError: no figure has this name.
+        DataError: the detector has no blocks to draw.
+    """
+    content = read_json(record)
+    network = network_of_path(record)
+    title = _title(network)
+    shortest = content["details"].get("shortest", {})
+    if figure == "coactivation_graph":
+        drawn = coactivation_graph(read_coactivation(graph), title=f"Co-activation graph, {title}")
+    elif figure == "radial_hierarchy":
+        if not shortest.get("levels"):
+            raise DataError(f"{record} has no blocks: {content['detector']} found none")
+        units, levels = _with_blocks(read_coactivation(graph), shortest["levels"])
+        drawn = radial_hierarchy(levels, units, title=f"Nested blocks, {title}")
+    elif figure == "facing_trees":
+        trees = Path(record).with_suffix(".nwk").read_text(encoding="utf-8").splitlines()
+        sample = shortest.get("sample", content["samples"][0])
+        drawn = facing_trees(
+            trees[content["samples"].index(sample)],
+            Path(truth).read_text(encoding="utf-8"),
+            title=f"{title}: {content['detector']}, {sample}",
+        )
+    else:
+        known = ["coactivation_graph", "radial_hierarchy", "facing_trees"]
+        raise unknown_name("figure of a network", figure, known)
+    _save(drawn, outputs)
+
+
+def _title(network: Network) -> str:
+    kind = "dense" if network.pruner == "dense" else f"{network.pruner} {network.sparsity:g}"
+    return f"{network.model} on {network.dataset}, {kind}, seed {network.seed}"
+
+
+def _with_blocks(
+    graph: CoactivationGraph, levels: list[list[int]]
+) -> tuple[CoactivationGraph, list[np.ndarray]]:
+    """Leave out the units without edges, which are in no block."""
+    blocks = [np.asarray(level, dtype=np.int64) for level in levels]
+    kept = np.flatnonzero(blocks[0] >= 0)
+    if len(kept) == graph.n_nodes:
+        return graph, blocks
+    outputs = graph.label[kept]
+    classes = np.sort(outputs[outputs >= 0])
+    label = np.where(outputs >= 0, np.searchsorted(classes, outputs), -1)
+    part = CoactivationGraph(
+        graph.adjacency[kept][:, kept].tocsr(),
+        graph.layer[kept],
+        graph.neuron[kept],
+        label,
+        graph.constant[kept],
+        graph.layer_names,
+        tuple(graph.class_names[k] for k in classes),
+    )
+    return part, [blocks[0][kept], *blocks[1:]]
+
+
+def _save(figure: Figure, outputs: Iterable[FilePath]) -> None:
+    for path in outputs:
+        save(figure, path)
