@@ -61,9 +61,7 @@ def test_digits_are_scaled_and_stratified() -> None:
     assert sorted(map(bytes, everything)) == sorted(
         map(bytes, np.rint(original * 255 / 16).astype(np.uint8))
     )
-    share = np.bincount(digits.y_test) / (
-        np.bincount(digits.y_train) + np.bincount(digits.y_test)
-    )
+    share = np.bincount(digits.y_test) / (np.bincount(digits.y_train) + np.bincount(digits.y_test))
     assert np.all(np.abs(share - 0.2) < 0.005)
     again = prepare("digits")
     assert np.array_equal(digits.x_test, again.x_test)

@@ -188,3 +188,18 @@ def test_bad_tables_are_named(rf, figure_of):
 def test_training_needs_dense_networks(rf):
     with pytest.raises(DataError, match="no row with sparsity 0"):
         training_curve(rf[rf.sparsity > 0])
+
+
+def test_the_last_checkpoint_is_the_networks_own_not_the_detectors(rf):
+    """A detector that saw early checkpoints only has no converged trees to show."""
+    early = rf[(rf.detector == "nested_sbm") & (rf.sparsity == 0) & (rf.checkpoint < 5)]
+    both = pd.concat([rf, early.assign(detector="early_only")])
+    with pytest.raises(DataError, match="no row with detector 'early_only'"):
+        sparsity_vs_rf(both, detector="early_only")
+
+
+@pytest.mark.parametrize("figure_of", FIGURES)
+def test_a_model_that_one_dataset_lacks(rf, figure_of):
+    partial = rf[(rf.dataset == "cifar20") | (rf.model == "small_cnn")]
+    figure = figure_of(partial, BASELINES)
+    assert len(figure.legends[0].get_texts()) == 3

@@ -95,7 +95,7 @@ def test_published_pair():
     figure = facing_trees(OBSERVED, TRUTH, title="Figures 3 and 4")
     title = next(t.get_text() for t in figure.texts if t.get_gid() == "title").replace("\n", " ")
     assert title == (
-        "Figures 3 and 4 Robinson-Foulds distance: 3 unrooted (0 extra, 3 missing); "
+        "Figures 3 and 4 Robinson-Foulds: 3 unrooted (0 extra, 3 missing); "
         "4 rooted (1 extra, 3 missing)"
     )
     words = next(t.get_text() for t in figure.texts if t.get_gid() == "caption").replace("\n", " ")

@@ -33,7 +33,7 @@ from espalier.hierarchy.block_model import (
 from espalier.hierarchy.trees import parse_newick
 
 WORKER = Path(worker.__file__)
-SHORT = {"patience": 2, "max_refinements": 6, "burn_in": 10}
+SHORT = {"patience": 1, "max_refinements": 4, "burn_in": 2, "sweeps_between": 2}
 
 
 def graph_tool_or_none() -> str | None:
@@ -64,17 +64,17 @@ def graph_of(n, source, target, weight, outputs, names=None) -> CoactivationGrap
     )
 
 
-def planted(isolated: int = 0, weight=None) -> tuple[CoactivationGraph, np.ndarray]:
-    """Nine leaf groups of 12 in 3 super-groups, then loose nodes; the first leaf group holds
+def planted(isolated: int = 0, weight=None, size: int = 8) -> tuple[CoactivationGraph, np.ndarray]:
+    """Nine leaf groups of `size` in 3 super-groups, then loose nodes; the first leaf group holds
     classes 0 and 1, every other group one more class."""
     generator = np.random.default_rng(5)
-    leaf = np.repeat(np.arange(9), 12)
+    leaf = np.repeat(np.arange(9), size)
     i, j = np.triu_indices(len(leaf), 1)
     inside, beside = leaf[i] == leaf[j], leaf[i] // 3 == leaf[j] // 3
     kept = generator.random(len(i)) < np.where(inside, 0.95, np.where(beside, 0.2, 0.02))
     strength = np.where(inside, 1.5, np.where(beside, 0.4, 0.3))[kept]
     values = generator.uniform(0.8, 1.2, kept.sum()) * strength if weight is None else weight
-    outputs = np.array([0, 1, *range(13, 108, 12)])
+    outputs = np.array([0, 1, *range(size + 1, 9 * size, size)])
     n = len(leaf) + isolated
     return graph_of(n, i[kept], j[kept], np.broadcast_to(values, kept.sum()), outputs), leaf
 
@@ -91,14 +91,14 @@ PLANTED_CLUSTERS = {
 
 @pytest.fixture(scope="module")
 def posterior():
-    graph, leaf = planted(isolated=3)
-    return graph, leaf, fit_nested_sbm(graph, 4, seed=1)
+    graph, leaf = planted(isolated=3, size=20)
+    return graph, leaf, fit_nested_sbm(graph, 3, seed=1, patience=3)
 
 
 @needs_graph_tool
 def test_nested_planted_partition_is_recovered(posterior):
     graph, leaf, hierarchies = posterior
-    assert [h.label for h in hierarchies] == ["sample0", "sample1", "sample2", "sample3"]
+    assert [h.label for h in hierarchies] == ["sample0", "sample1", "sample2"]
     best = min(hierarchies, key=lambda h: h.description_length)
     assert same_partition(best.levels[0][: len(leaf)], leaf)
     super_blocks = best.levels[1][best.levels[0][: len(leaf)]]
@@ -130,10 +130,6 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_other_draws(tmp_path):
     runs = {}
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         runs[name] = fit_nested_sbm(graph, 2, seed=seed, **SHORT)
-        for hierarchy in runs[name]:
-            hierarchy.provenance.pop("seconds")
-            hierarchy.provenance.pop("fit_seconds")
-            break
         write_hierarchies(tmp_path / f"{name}.npz", runs[name])
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     seeds = {name: run[0].provenance["fits"][0]["seed"] for name, run in runs.items()}
@@ -158,7 +154,7 @@ def test_class_without_edges_hangs_on_the_root():
     names = (*graph.class_names, "alone")
     arrays = (graph.layer, graph.neuron, label, graph.constant)
     graph = CoactivationGraph(graph.adjacency, *arrays, graph.layer_names, names)
-    hierarchies = fit_nested_sbm(graph, 1, seed=1)
+    hierarchies = fit_nested_sbm(graph, 1, seed=1, **SHORT)
     tree = parse_newick(class_trees(graph, hierarchies)[0])
     assert sorted(tree.leaves) == sorted(names)
     assert not any("alone" in cluster for cluster in tree.clusters())
@@ -180,16 +176,16 @@ def test_independent_fits_have_their_own_seeds(draws):
 @needs_graph_tool
 def test_restarts_keep_the_lowest_description_length():
     graph, _ = planted()
-    hierarchy = fit_nested_sbm(graph, 1, "fresh", seed=1, restarts=3, **SHORT)[0]
+    hierarchy = fit_nested_sbm(graph, 1, "fresh", seed=1, restarts=2, **SHORT)[0]
     lengths = [fit["description_length"] for fit in hierarchy.provenance["fits"]]
-    assert len(lengths) == 3
+    assert len(lengths) == 2
     assert hierarchy.description_length == pytest.approx(min(lengths))
 
 
 @needs_graph_tool
 def test_warm_start_is_not_worse_than_the_fresh_weighted_fit():
     graph, _ = planted()
-    warm = fit_nested_sbm(graph, 1, "fresh", seed=1)[0]
+    warm = fit_nested_sbm(graph, 1, "fresh", seed=1, patience=5)[0]
     fresh = fit_nested_sbm(graph, 1, "fresh_weighted", seed=1)[0]
     assert warm.description_length <= fresh.description_length + 1e-6
     fit = warm.provenance["fits"][0]
@@ -244,7 +240,7 @@ def test_saved_levels_reproduce_the_weighted_degree_corrected_description_length
 
 
 @needs_graph_tool
-@pytest.mark.parametrize("weight", [0.0, 1.0, 0.3])
+@pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_equal_weights_are_fitted(weight):
     graph, leaf = planted(weight=weight)
     hierarchy = fit_nested_sbm(graph, 1, seed=1, **SHORT)[0]
@@ -280,7 +276,7 @@ def test_graph_of_one_block_gives_a_star():
     generator = np.random.default_rng(0)
     kept = generator.random(len(i)) < 0.5
     graph = graph_of(20, i[kept], j[kept], generator.exponential(1.0, kept.sum()), [0, 1, 2, 3])
-    hierarchies = fit_nested_sbm(graph, 2, seed=1)
+    hierarchies = fit_nested_sbm(graph, 2, seed=1, **SHORT)
     assert all(h.blocks == (1,) for h in hierarchies)
     assert set(class_trees(graph, hierarchies)) == {"(c0,c1,c2,c3);"}
 
@@ -438,6 +434,9 @@ FAKE_GRAPH_TOOL = {
             def add_edge_list(self, edges):
                 self.edges = edges
 
+            def num_edges(self):
+                return len(self.edges)
+
             def new_edge_property(self, kind):
                 assert kind == "double"
                 return _Property()
@@ -522,7 +521,11 @@ def test_version_3_takes_the_weights_through_the_base_state(fake_graph_tool):
         assert sorted(arguments) == ["deg_corr", "rec", "rec_types"]
         assert arguments["deg_corr"] is True
         assert arguments["rec_types"] == ["real-exponential"]
-        np.testing.assert_array_equal(arguments["rec"][0].a, [0.1, 0.2, 0.3])
+    given = np.array([0.1, 0.2, 0.3])
+    factors = [arguments["rec"][0].a / given for arguments in weighted]
+    # Twice the weights only in the check that they arrived, once per fit.
+    assert sorted(factor[0] for factor in factors)[-2:] == [1.0, 2.0]
+    assert all((factor == factor[0]).all() for factor in factors)
     assert [call[1] for call in graph_tool.calls if call[0] == "seed"] == [11, 12]
     sweeps = [call[1:] for call in graph_tool.calls if call[0] == "sweep"]
     one = (10, 1.0)
@@ -584,7 +587,7 @@ def test_worker_runs_as_a_program_against_version_3(fake_graph_tool, tmp_path, m
     hierarchies = fit_nested_sbm(graph, 2, seed=1, python=str(python))
     assert hierarchies[0].provenance["graph_tool"] == "3.6"
     assert hierarchies[0].description_length == 2 * graph.n_edges
-    assert hierarchies[0].levels[0].tolist() == [0] * 54 + [1] * 54 + [-1] * 2
+    assert hierarchies[0].levels[0].tolist() == [0] * 36 + [1] * 36 + [-1] * 2
 
 
 def test_worker_does_not_see_its_own_folder(tmp_path):

@@ -22,7 +22,9 @@ def layer_kinds(model: nn.Module) -> str:
 
 
 def test_names_need_no_torch() -> None:
-    code = "import sys; from espalier import models; models.names(); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from espalier import models; models.names(); sys.exit('torch' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -42,7 +44,14 @@ def test_layers_are_those_of_the_thesis() -> None:
         layer_kinds(models.build("conv6_thesis", 10, shape)) == "CbrCbrpCbrCbrpCbrCbrafdLbrdLbrdL"
     )
     conv6 = models.build("conv6_thesis", 10, shape)
-    assert [layer.padding[0] for layer in conv6 if isinstance(layer, nn.Conv2d)] == [1, 1, 1, 0, 1, 1]
+    assert [layer.padding[0] for layer in conv6 if isinstance(layer, nn.Conv2d)] == [
+        1,
+        1,
+        1,
+        0,
+        1,
+        1,
+    ]
     assert conv6.get_submodule("dense1").in_features == 256 * 9
     assert models.build("small_cnn", 10, shape).get_submodule("dense1").in_features == 64 * 49
 

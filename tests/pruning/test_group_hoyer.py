@@ -36,7 +36,7 @@ def test_range_scale_invariance_and_euler(outputs: int, inputs: int, taps: int, 
     assert group_hoyer_square(-3 * weight).item() == pytest.approx(value.item())
     value.backward()
     assert weight.grad is not None
-    assert float((weight.grad * weight).sum()) == pytest.approx(0, abs=1e-9)
+    assert (weight.grad * weight).sum().item() == pytest.approx(0, abs=1e-9)
 
 
 def test_zero_groups_and_zero_weights_have_finite_gradients() -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,9 +102,15 @@ def toy_settings() -> dict:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, root, toy_settings) -> Workflow:
+def make_workflow(tmp_path_factory, root) -> Callable[[str, dict], Workflow]:
+    """Return a function that makes a checkout with the given settings."""
+    return lambda name, settings: Workflow(tmp_path_factory.mktemp(name), root, settings)
+
+
+@pytest.fixture(scope="session")
+def finished(make_workflow, toy_settings) -> Workflow:
     """The toy experiment, run to the end on two cores."""
-    workflow = Workflow(tmp_path_factory.mktemp("toy"), root, toy_settings)
+    workflow = make_workflow("toy", toy_settings)
     workflow.run("--cores", "2", "results/tables/rf.csv", "results/tables/rf_summary.csv")
     return workflow
 

@@ -45,10 +45,8 @@ def logged(workflow, pattern: str, text: str):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, root, toy_settings):
-    from tests.workflow.conftest import Workflow
-
-    workflow = Workflow(tmp_path_factory.mktemp("undisturbed"), root, {**toy_settings, **LONGER})
+def undisturbed(make_workflow, toy_settings):
+    workflow = make_workflow("undisturbed", {**toy_settings, **LONGER})
     workflow.run("--cores", "2", TARGET)
     return workflow
 

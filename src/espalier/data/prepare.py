@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def _digits(seed: int) -> PreparedDataset:
         raise MissingDependencyError(
             "the data set 'digits' comes with scikit-learn; install espalier[train]"
         ) from error
-    bunch = load_digits()
+    bunch: Any = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     labels = bunch.target.astype(np.int64)
     test = held_out(labels, 0.2, seed)

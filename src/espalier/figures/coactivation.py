@@ -159,12 +159,12 @@ def force_layout(
 ) -> np.ndarray:
     """Place the nodes of a weighted graph so that dense groups stand apart.
 
-    Follows the forces of an (a, r)-energy of Noack with attraction exponent a = 3/2 and
-    repulsion exponent r = 0: w_ij d^(1/2) between neighbours against m_i m_j / d between all nodes,
-    with a weak pull to the centre that keeps components in sight. a = 1 (LinLog) shrinks groups to
-    points, a = 3 (Fruchterman and Reingold) hides them; m_i grows with the root of the
-    weighted degree. Steps shorten to 0. All sums are taken in a fixed order without BLAS, so
-    the same input and seed give the same bytes.
+    Lowers an energy between Noack's LinLog and that of Fruchterman and Reingold: the sum of
+    w_ij d_ij^(3/2) / (3/2) over edges less the sum of m_i m_j ln d_ij over pairs, d_ij the distance
+    and m_i growing with the root of the weighted degree. LinLog (exponent 1) shrinks groups to
+    points, Fruchterman and Reingold (exponent 3) hides them. A weak pull to the centre keeps
+    components in sight. Steps shorten to 0. All sums are taken in a fixed order without BLAS,
+    so the same input and seed give the same bytes.
 
     Args:
         adjacency: (n, n) symmetric, weights not negative, no diagonal.
@@ -175,7 +175,7 @@ def force_layout(
         (n, 2) positions, centred, the longer axis of the drawing along x, with the root mean
         square distance from the centre 1.
 
-    Source: Noack (2009), "Modularity clustering is force-directed layout", (a, r)-energy.
+    Source: Noack (2007), "Energy models for graph clustering", JGAA 11(2).
     """
     count = len(adjacency.indptr) - 1
     if count == 1:

@@ -292,7 +292,7 @@ def _pruned(
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[tuple[str, str]], list[str]]:
     """Return distance and accuracy by sparsity, the (dataset, pruner) facets, and the models."""
     require(rf, "rf", [*_COLUMNS, "test_accuracy", measure])
-    rows = last_checkpoints(keep(rf, "rf", "detector", detector))
+    rows = keep(last_checkpoints(rf), "rf", "detector", detector)
     models = in_order(rows, "model")
     facets = []
     parts = []

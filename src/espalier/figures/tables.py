@@ -223,12 +223,13 @@ def baseline_lines(
         return []
     require(baselines, "baselines", ["dataset", "measure", "star", "permuted_mean"])
     rows = keep(keep(baselines, "baselines", "dataset", dataset), "baselines", "measure", measure)
-    row = rows.iloc[0]
-    permuted = float(row.get("permuted_exact", np.nan))
-    if not np.isfinite(permuted):
-        permuted = float(row["permuted_mean"])
+    star, mean, exact, deviation = (
+        numbers(rows, name)[0] if name in rows.columns else np.nan
+        for name in ("star", "permuted_mean", "permuted_exact", "permuted_sd")
+    )
+    permuted = exact if np.isfinite(exact) else mean
     lines = [
-        ("star tree", float(row["star"]), np.nan),
-        ("permuted truth", permuted, float(row.get("permuted_sd", np.nan))),
+        ("star tree", float(star), np.nan),
+        ("permuted truth", float(permuted), float(deviation)),
     ]
     return [line for line in lines if np.isfinite(line[1])]

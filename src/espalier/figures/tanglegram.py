@@ -74,7 +74,7 @@ def facing_trees(
     inner = _LINK_WIDTH + 2 * names
     width = sum(depths) + inner + 0.3
     height = _LEAF_HEIGHT * (len(left) + 1.6)
-    page = max(width, 5.2)
+    page = max(width, 5.8)
     figure.set_size_inches(page, height)
     axes = figure.subplots()
     axes.set_axis_off()
@@ -124,7 +124,7 @@ def facing_trees(
             label="cluster in this tree only",
         ),
     ]
-    frame(figure, f"{title}\nRobinson-Foulds distance: {numbers}", caption, handles)
+    frame(figure, f"{title}\nRobinson-Foulds: {numbers}", caption, handles)
     return figure
 
 

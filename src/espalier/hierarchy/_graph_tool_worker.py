@@ -18,6 +18,8 @@ import platform
 import sys
 import time
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,36 +35,36 @@ class GraphTool:
     `state_args` are ignored with a UserWarning, so UserWarnings are errors while it runs.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import graph_tool
-            import graph_tool.inference as inference
+            import graph_tool  # pyright: ignore[reportMissingImports]
+            import graph_tool.inference as inference  # pyright: ignore[reportMissingImports]
         self.module = graph_tool
         self.inference = inference
         self.version = graph_tool.__version__
         self.weighted_state = getattr(inference, "WeightedBlockState", None)
 
-    def seed(self, seed):
+    def seed(self, seed: int) -> None:
         """Seed graph-tool, and numpy's global generator, which picks the order of the levels."""
         self.module.seed_rng(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - graph-tool draws from the global generator
 
-    def graph(self, n_nodes, source, target):
+    def graph(self, n_nodes: int, source: np.ndarray, target: np.ndarray) -> Any:
         """Return an undirected graph."""
         graph = self.module.Graph(directed=False)
         graph.add_vertex(n_nodes)
         graph.add_edge_list(np.column_stack([source, target]))
         return graph
 
-    def edge_weights(self, graph, weight):
+    def edge_weights(self, graph: Any, weight: np.ndarray) -> Any:
         """Return the weights, in the order of the edges given to `graph`, as a property map."""
         edge_weights = graph.new_edge_property("double")
         edge_weights.a = weight
         return edge_weights
 
-    def _model(self, weights, degree_corrected=True):
-        arguments = {"deg_corr": degree_corrected}
+    def _model(self, weights: Any, degree_corrected: bool = True) -> dict[str, Any]:
+        arguments: dict[str, Any] = {"deg_corr": degree_corrected}
         if self.weighted_state is None:
             if weights is not None:
                 arguments.update(recs=[weights], rec_types=[WEIGHT_MODEL])
@@ -72,20 +74,20 @@ class GraphTool:
         arguments.update(rec=[weights], rec_types=[WEIGHT_MODEL])
         return {"base_state": self.weighted_state, "base_state_args": arguments}
 
-    def minimise(self, graph, weights):
+    def minimise(self, graph: Any, weights: Any) -> Any:
         """Return the state of a fresh agglomerative fit; weights None fits the bare graph."""
         return self.inference.minimize_nested_blockmodel_dl(graph, **self._model(weights))
 
-    def state(self, graph, weights, levels, degree_corrected=True):
+    def state(self, graph: Any, weights: Any, levels: Sequence[np.ndarray]) -> Any:
         """Return the state of a given hierarchy."""
-        model = self._model(weights, degree_corrected)
+        model = self._model(weights)
         return self.inference.NestedBlockState(graph, bs=[b.copy() for b in levels], **model)
 
-    def blocks(self, state):
+    def blocks(self, state: Any) -> list[np.ndarray]:
         """Return the block array of every level, with graph-tool's own block numbers."""
         return [np.asarray(getattr(b, "a", b), dtype=np.int64).copy() for b in state.get_bs()]
 
-    def _weight_model_name(self, kind):
+    def _weight_model_name(self, kind: Any) -> str:
         # 2.x keeps the numbers of its enumeration.
         blockmodel = getattr(self.inference, "blockmodel", None)
         enumeration = getattr(getattr(blockmodel, "libinference", None), "rec_type", None)
@@ -93,7 +95,7 @@ class GraphTool:
         name = str(kind) if isinstance(kind, str) else names.get(int(kind), str(kind))
         return name.replace("_", "-")
 
-    def check_model(self, state, graph, weights):
+    def check_model(self, state: Any, graph: Any, weights: Any) -> None:
         """Raise RuntimeError unless `state` holds the weights and the degree correction."""
         found = float(state.entropy())
         levels = self.blocks(state)
@@ -116,7 +118,7 @@ class GraphTool:
             raise RuntimeError(f"graph-tool {self.version} left the degree correction out")
 
 
-def occupied_levels(blocks, n_nodes):
+def occupied_levels(blocks: Sequence[np.ndarray], n_nodes: int) -> list[np.ndarray]:
     """Return the levels without empty blocks: level 0 per node, level k per block of level k-1.
 
     Blocks are numbered by first appearance. The levels end with the first that has one block.
@@ -133,12 +135,12 @@ def occupied_levels(blocks, n_nodes):
     return levels
 
 
-def padded(levels, depth):
+def padded(levels: Sequence[np.ndarray], depth: int) -> list[np.ndarray]:
     """Return `levels` with levels of one block on top, so that there are at least `depth`."""
     return list(levels) + [np.zeros(1, np.int64)] * max(0, depth - len(levels))
 
 
-def sweep(state, sweeps, beta):
+def sweep(state: Any, sweeps: int, beta: float) -> None:
     """Run merge-split sweeps, in calls of at most ten, because a call visits each level once."""
     while sweeps > 0:
         state.multiflip_mcmc_sweep(niter=min(sweeps, SWEEPS_PER_CALL), beta=beta)
@@ -148,15 +150,23 @@ def sweep(state, sweeps, beta):
 class Fitter:
     """One graph, its weights and the options of the request."""
 
-    def __init__(self, graph_tool, n_nodes, source, target, weight, options):
+    def __init__(
+        self,
+        graph_tool: GraphTool,
+        n_nodes: int,
+        source: np.ndarray,
+        target: np.ndarray,
+        weight: np.ndarray,
+        options: dict[str, Any],
+    ) -> None:
         self.graph_tool = graph_tool
         self.n_nodes = n_nodes
         self.options = options
         self.graph = graph_tool.graph(n_nodes, source, target)
         self.weights = graph_tool.edge_weights(self.graph, weight)
-        self.fits = []
+        self.fits: list[dict[str, Any]] = []
 
-    def refine(self, state):
+    def refine(self, state: Any) -> int:
         """Sweep at infinite beta until the description length stops falling."""
         lowest = float(state.entropy())
         idle = calls = 0
@@ -168,7 +178,7 @@ class Fitter:
             lowest = min(lowest, entropy)
         return calls
 
-    def warm_fit(self, seed):
+    def warm_fit(self, seed: int) -> Any:
         """Fit the bare graph, take its hierarchy as the start of the weighted model, refine."""
         self.graph_tool.seed(seed)
         bare = self.graph_tool.minimise(self.graph, None)
@@ -178,22 +188,22 @@ class Fitter:
         calls = self.refine(state)
         return self._finish(state, seed, start=begin, refinements=calls)
 
-    def best_warm_fit(self, seeds):
+    def best_warm_fit(self, seeds: Sequence[int]) -> Any:
         """Return the warm fit with the lowest description length over `seeds`."""
         fits = [self.warm_fit(seed) for seed in seeds]
         return min(fits, key=lambda state: float(state.entropy()))
 
-    def fresh_weighted_fit(self, seed):
+    def fresh_weighted_fit(self, seed: int) -> Any:
         """Fit the weighted model from nothing, as published."""
         self.graph_tool.seed(seed)
         return self._finish(self.graph_tool.minimise(self.graph, self.weights), seed)
 
-    def _finish(self, state, seed, **facts):
+    def _finish(self, state: Any, seed: int, **facts: Any) -> Any:
         self.graph_tool.check_model(state, self.graph, self.weights)
         self.fits.append({"seed": seed, "description_length": float(state.entropy()), **facts})
         return state
 
-    def hierarchy(self, state):
+    def hierarchy(self, state: Any) -> tuple[list[np.ndarray], float]:
         """Return (levels, description length), rebuilt from the levels and found the same."""
         found = float(state.entropy())
         blocks = self.graph_tool.blocks(state)
@@ -206,13 +216,19 @@ class Fitter:
             )
         return levels, rebuilt
 
-    def rebuilt_entropy(self, levels, depth=0):
+    def rebuilt_entropy(self, levels: Sequence[np.ndarray], depth: int = 0) -> float:
         """Return the description length of given levels."""
         state = self.graph_tool.state(self.graph, self.weights, padded(levels, depth))
         return float(state.entropy())
 
 
-def run(n_nodes, source, target, weight, options):
+def run(
+    n_nodes: int,
+    source: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray,
+    options: dict[str, Any],
+) -> tuple[list[tuple[list[np.ndarray], float]], dict[str, Any]]:
     """Fit what `options` asks for; return the hierarchies and a JSON-able account of the fits."""
     graph_tool = GraphTool()
     seeds, restarts = options["seeds"], options["restarts"]
@@ -244,8 +260,7 @@ def run(n_nodes, source, target, weight, options):
         "numpy": np.__version__,
         "python": platform.python_version(),
         "fits": fitter.fits,
-        "fit_seconds": fit_seconds,
-        "seconds": time.perf_counter() - started,
+        "seconds": {"fit": fit_seconds, "total": time.perf_counter() - started},
         # A lower value than the fits' says that this scale of the weights rewards a model in
         # which every node is its own block, and not that such a model is a better one.
         "singleton_description_length": singletons,
@@ -253,13 +268,13 @@ def run(n_nodes, source, target, weight, options):
     return hierarchies, details
 
 
-def main(request_path, result_path):
+def main(request_path: str, result_path: str) -> None:
     """Read the request, fit, write the result."""
     with np.load(request_path, allow_pickle=False) as request:
         n_nodes = int(request["n_nodes"])
-        edges = [request[name] for name in ("source", "target", "weight")]
+        source, target, weight = (request[name] for name in ("source", "target", "weight"))
         options = json.loads(str(request["options"]))
-    hierarchies, details = run(n_nodes, *edges, options)
+    hierarchies, details = run(n_nodes, source, target, weight, options)
     arrays = {
         f"hierarchy{h}_level{k}": level
         for h, (levels, _) in enumerate(hierarchies)

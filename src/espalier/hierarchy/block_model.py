@@ -202,7 +202,8 @@ def write_hierarchies(
 ) -> None:
     """Write the hierarchies of one call as NPZ: one array per level, and JSON with the rest.
 
-    The provenance of the first hierarchy stands for all.
+    The provenance of the first hierarchy stands for all. Its timings are left out, so that equal
+    hierarchies are equal files.
     """
     arrays = {
         f"hierarchy{h}_level{k}": level
@@ -212,6 +213,7 @@ def write_hierarchies(
     arrays["description_lengths"] = np.array([h.description_length for h in hierarchies])
     labels = [h.label for h in hierarchies]
     provenance = dict(hierarchies[0].provenance) if hierarchies else {}
+    provenance.pop("seconds", None)
     write_npz(path, arrays, {**(metadata or {}), "labels": labels, "provenance": provenance})
 
 

@@ -271,8 +271,8 @@ def _rows(values: np.ndarray, class_names: Sequence[str], what: str) -> np.ndarr
         raise DataError(
             f"{what} need one row for each of {len(class_names)} classes and have {rows.shape}"
         )
-    finite = np.isfinite(rows).all(axis=1).tolist()
-    broken = [name for name, good in zip(class_names, finite, strict=True) if not good]
+    broken_rows = np.unique(np.nonzero(~np.isfinite(rows))[0])
+    broken = [str(class_names[int(row)]) for row in broken_rows]
     if broken:
         raise DataError(f"{what} are not finite for {listed(broken)}")
     return rows

@@ -67,7 +67,7 @@ def prunable_parameters(model: nn.Module, exclude: Collection[str] = ()) -> dict
     for module_name, module in model.named_modules():
         prefix = f"{module_name}." if module_name else ""
         if isinstance(module, PRUNABLE_LAYERS):
-            found[f"{prefix}weight"] = module.weight
+            found[f"{prefix}weight"] = module.get_parameter("weight")
             continue
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.dim() > 1:

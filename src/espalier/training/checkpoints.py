@@ -82,7 +82,7 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor], origin: str) -
     """
     own = model.state_dict()
     missing = [name for name in own if name not in tensors]
-    surplus = [name for name in tensors if name not in own]
+    surplus = sorted(name for name in tensors if name not in own)
     if missing or surplus:
         raise DataError(
             f"{origin} belongs to another model: it lacks {missing or 'nothing'} "

@@ -106,7 +106,7 @@ class _NormReluPool(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> Any:  # type: ignore[override]
         inputs, pooled, indices, output, scale, mean, inverse = ctx.saved_tensors
         passed = gradients[0] * (output > 0)
         total = passed.sum((0, 2, 3))
