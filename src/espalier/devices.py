@@ -49,6 +49,7 @@ def prepare_device(name: str = "auto", threads: int | None = None) -> torch.devi
         return torch.device("cpu")
     lock_free_gpu()
     if torch.cuda.is_available():
+        make_deterministic(strict=False)
         return torch.device("cuda")
     if name == "cuda":
         raise ConfigurationError(
@@ -57,10 +58,15 @@ def prepare_device(name: str = "auto", threads: int | None = None) -> torch.devi
     return torch.device("cpu")
 
 
-def make_deterministic() -> None:
-    """Make torch refuse operations whose result changes from run to run."""
+def make_deterministic(strict: bool = True) -> None:
+    """Make torch choose deterministic operations.
+
+    Args:
+        strict: refuse an operation that has no deterministic form, instead of warning. On a GPU
+            one layer has none: the gradient of the adaptive average pool in conv6_thesis.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
     # Filling fresh memory only helps to find reads of it, and costs a pass over every tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

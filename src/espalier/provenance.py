@@ -38,6 +38,7 @@ def provenance(code: str, configuration: Any, seeds: Any, **more: Any) -> dict[s
     }
 
 
+@cache
 def code_of(*roots: str | Path) -> str:
     """Return a digest of the code behind `roots` and of all it imports inside espalier.
 

@@ -65,8 +65,10 @@ def graph_of(n, source, target, weight, outputs, names=None) -> CoactivationGrap
 
 
 def planted(isolated: int = 0, weight=None, size: int = 8) -> tuple[CoactivationGraph, np.ndarray]:
-    """Nine leaf groups of `size` in 3 super-groups, then loose nodes; the first leaf group holds
-    classes 0 and 1, every other group one more class."""
+    """Nine leaf groups of `size` in 3 super-groups, then loose nodes.
+
+    The first leaf group holds classes 0 and 1, every other one more class.
+    """
     generator = np.random.default_rng(5)
     leaf = np.repeat(np.arange(9), size)
     i, j = np.triu_indices(len(leaf), 1)

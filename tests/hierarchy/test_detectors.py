@@ -63,15 +63,16 @@ def build(n, source, target, weight, outputs) -> CoactivationGraph:
 
 
 def planted(isolated: bool = False) -> CoactivationGraph:
-    """Nine cliques of 8 in 3 super-groups; classes 0-2, 3-5, 6-8 belong together, two per group
-    in the first. With `isolated` a tenth class has no edge."""
+    """Nine cliques of 8 in 3 super-groups of classes 0-2, 3-5 and 6-8.
+
+    Classes 0 and 1 share the first clique. With `isolated` a tenth class has no edge.
+    """
     generator = np.random.default_rng(2)
     leaf = np.repeat(np.arange(9), 8)
     i, j = np.triu_indices(len(leaf), 1)
     inside, beside = leaf[i] == leaf[j], leaf[i] // 3 == leaf[j] // 3
     kept = generator.random(len(i)) < np.where(inside, 1.0, np.where(beside, 0.45, 0.02))
     weight = generator.uniform(0.8, 1.0, kept.sum()) * np.where(inside, 1.0, 0.4)[kept]
-    # Classes 0 and 1 share the first clique.
     outputs = np.array([0, 1, 16, 24, 32, 40, 48, 56, 64])
     n = len(leaf)
     if isolated:
@@ -173,7 +174,7 @@ def test_every_detector_gives_trees_over_all_classes(name):
     if name == "nested_sbm" and not has_graph_tool():
         pytest.skip("no Python here has graph-tool; see tools/install_graph_tool.sh")
     graph = planted(isolated=True)
-    options = {"hierarchies": 2, "burn_in": 0} if name == "nested_sbm" else {}
+    options = {"hierarchies": 2, "burn_in": 0, "patience": 2} if name == "nested_sbm" else {}
     found = detect(name, graph, readout(10), 3, **options)
     assert len(found.newicks) == len(found.samples) == len(set(found.samples))
     for newick in found.newicks:
@@ -202,7 +203,7 @@ def test_planted_groups_are_found_and_a_seed_repeats_them(name):
     options = {
         "leiden": {"resolutions": (0.5, 4.0)},
         "infomap": {},
-        "nested_sbm": {"hierarchies": 1, "burn_in": 0},
+        "nested_sbm": {"hierarchies": 1, "burn_in": 0, "patience": 3},
     }[name]
     first = detect(name, graph, {}, 7, **options)
     tree = parse_newick(first.newicks[-1])

@@ -57,7 +57,7 @@ class Workflow:
 
     @property
     def environment(self) -> dict[str, str]:
-        # The copy's own library, not the installed one; snakemake may be in no other folder of PATH.
+        # The copy's own library, not the installed one.
         return {
             **os.environ,
             "PYTHONPATH": str(self.folder / "src"),

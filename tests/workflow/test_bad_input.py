@@ -1,4 +1,4 @@
-"""What is wrong is named before anything runs, or where it stands, and nothing half-written stays."""
+"""Bad input is named with its mend, and nothing half-written stays."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def test_a_truncated_data_set(fresh, toy_settings):
 
 
 def test_a_loss_that_is_not_finite(fresh, toy_settings):
-    fresh.write_config({**toy_settings, "training": {**toy_settings["training"], "learning_rate": 1e30}})
+    training = {**toy_settings["training"], "learning_rate": 1e30}
+    fresh.write_config({**toy_settings, "training": training})
     output = fresh.run("--cores", "1", TARGET, check=False)
     assert "the loss is not finite in epoch" in output and "Lower the learning rate" in output
     assert not list(fresh.folder.glob("results/checkpoints/**/*.safetensors"))
@@ -110,7 +111,8 @@ def test_own_images_run_to_the_end(fresh, toy_settings):
 
 
 def test_graph_tool_absent(fresh, toy_settings):
-    fresh.write_config({**toy_settings, "detectors": ["nested_sbm"], "graph_tool_python": "/bin/false"})
+    without = {"detectors": ["nested_sbm"], "graph_tool_python": "/bin/false"}
+    fresh.write_config({**toy_settings, **without})
     output = fresh.run("--cores", "1", TARGET, check=False)
     assert "graph" in output and "/bin/false" in output
     no_partial_files(fresh)

@@ -283,7 +283,7 @@ def main(request_path: str, result_path: str) -> None:
     arrays["description_lengths"] = np.array([length for _, length in hierarchies])
     arrays["details"] = np.asarray(json.dumps(details))
     with open(result_path, "wb") as handle:
-        np.savez(handle, **arrays)
+        np.savez(handle, **arrays)  # pyright: ignore[reportArgumentType]
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
 """The registry: one module per family, imported when one of its models is built.
 
-A family is a module of this package; it is listed nowhere, so that a new one changes no other
-file. This module does not import torch, so that a workflow can check names without paying for it.
+This module does not import torch, so that a workflow can check names without paying for it.
 """
 
 from __future__ import annotations
 
 import importlib
-import pkgutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espalier.errors import ConfigurationError, unknown_name

@@ -8,9 +8,9 @@ An algorithm is one module of `espalier.pruning`, named as the algorithm. It def
     def scores(request: Request, options: Options) -> dict[str, Tensor]
     def prune(request: Request, sparsity: float, options: Options) -> dict[str, Tensor]
 
-and adds its name to `espalier.pruning.registry`. Names, options, sparsity and the result are
-checked here, and the algorithm works on a copy of the model, so that no scoring pass can change
-the weights or the batch-norm statistics of the network that is trained.
+where `scores` may be left out. The registry finds it by these names. Names, options, sparsity and
+the result are checked here, and the algorithm works on a copy of the model, so that no scoring pass
+can change the weights or the batch-norm statistics of the network that is trained.
 """
 
 from __future__ import annotations
