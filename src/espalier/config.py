@@ -417,10 +417,10 @@ def _check_named(
             raise ValueError(f"{options_section}.{name}: not among {section}.{hint}")
 
 
-def _model_names() -> tuple[str, ...]:
+def _model_names() -> list[str]:
     from espalier.models.registry import names
 
-    return tuple(names())
+    return names()
 
 
 def _known_model(architecture: str) -> None:
