@@ -174,7 +174,11 @@ def test_every_detector_gives_trees_over_all_classes(name):
     if name == "nested_sbm" and not has_graph_tool():
         pytest.skip("no Python here has graph-tool; see tools/install_graph_tool.sh")
     graph = planted(isolated=True)
-    options = {"hierarchies": 2, "burn_in": 0, "patience": 2} if name == "nested_sbm" else {}
+    options = (
+        {"hierarchies": 2, "burn_in": 0, "restarts": 1, "patience": 2}
+        if name == "nested_sbm"
+        else {}
+    )
     found = detect(name, graph, readout(10), 3, **options)
     assert len(found.newicks) == len(found.samples) == len(set(found.samples))
     for newick in found.newicks:
@@ -203,7 +207,7 @@ def test_planted_groups_are_found_and_a_seed_repeats_them(name):
     options = {
         "leiden": {"resolutions": (0.5, 4.0)},
         "infomap": {},
-        "nested_sbm": {"hierarchies": 1, "burn_in": 0, "patience": 3},
+        "nested_sbm": {"hierarchies": 1, "burn_in": 0, "restarts": 1, "patience": 3},
     }[name]
     first = detect(name, graph, {}, 7, **options)
     tree = parse_newick(first.newicks[-1])

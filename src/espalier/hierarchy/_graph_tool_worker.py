@@ -78,6 +78,11 @@ class GraphTool:
         """Return the state of a fresh agglomerative fit; weights None fits the bare graph."""
         return self.inference.minimize_nested_blockmodel_dl(graph, **self._model(weights))
 
+    def minimise_flat(self, graph: Any) -> np.ndarray:
+        """Return the blocks of a fresh fit of one level to the bare graph."""
+        state = self.inference.minimize_blockmodel_dl(graph, state_args={"deg_corr": True})
+        return np.asarray(state.get_blocks().a, dtype=np.int64).copy()
+
     def state(self, graph: Any, weights: Any, levels: Sequence[np.ndarray]) -> Any:
         """Return the state of a given hierarchy."""
         model = self._model(weights)
@@ -137,7 +142,9 @@ def occupied_levels(blocks: Sequence[np.ndarray], n_nodes: int) -> list[np.ndarr
 
 def padded(levels: Sequence[np.ndarray], depth: int) -> list[np.ndarray]:
     """Return `levels` with levels of one block on top, so that there are at least `depth`."""
-    return list(levels) + [np.zeros(1, np.int64)] * max(0, depth - len(levels))
+    # An array may be longer than the level has blocks, not shorter.
+    width = max(len(level) for level in levels)
+    return [*levels, *(np.zeros(width, np.int64) for _ in range(depth - len(levels)))]
 
 
 def sweep(state: Any, sweeps: int, beta: float) -> None:
@@ -178,19 +185,28 @@ class Fitter:
             lowest = min(lowest, entropy)
         return calls
 
-    def warm_fit(self, seed: int) -> Any:
-        """Fit the bare graph, take its hierarchy as the start of the weighted model, refine."""
+    def warm_fit(self, seed: int, flat: bool = False) -> Any:
+        """Fit the bare graph, take its blocks as the start of the weighted model, refine."""
         self.graph_tool.seed(seed)
-        bare = self.graph_tool.minimise(self.graph, None)
-        start = self.graph_tool.blocks(bare)
+        if flat:
+            # As many levels as graph-tool itself gives a hierarchy to grow into.
+            depth = int(np.ceil(np.log2(self.n_nodes))) + 1
+            start = padded([self.graph_tool.minimise_flat(self.graph)], depth)
+        else:
+            start = self.graph_tool.blocks(self.graph_tool.minimise(self.graph, None))
         state = self.graph_tool.state(self.graph, self.weights, start)
         begin = float(state.entropy())
         calls = self.refine(state)
-        return self._finish(state, seed, start=begin, refinements=calls)
+        kind = "flat" if flat else "nested"
+        return self._finish(state, seed, start=kind, start_length=begin, refinements=calls)
 
     def best_warm_fit(self, seeds: Sequence[int]) -> Any:
-        """Return the warm fit with the lowest description length over `seeds`."""
-        fits = [self.warm_fit(seed) for seed in seeds]
+        """Return the warm fit with the lowest description length over `seeds`.
+
+        Every second one starts at a flat fit, which takes a fraction of the time of a nested
+        one and leads to refined fits as good.
+        """
+        fits = [self.warm_fit(seed, flat=k % 2 == 1) for k, seed in enumerate(seeds)]
         return min(fits, key=lambda state: float(state.entropy()))
 
     def fresh_weighted_fit(self, seed: int) -> Any:

@@ -45,7 +45,8 @@ class BlockModelOptions:
             first. graph-tool's description length depends on the unit of the weights, so that
             weights with a mean below 1/e reward small blocks.
         restarts: warm-started fits per start of a chain ("posterior") or per hierarchy ("fresh");
-            the one with the lowest description length is kept.
+            the one with the lowest description length is kept. They start at nested and at flat
+            fits of the bare graph by turns; the flat ones are cheaper.
         patience: calls of ten sweeps at infinite beta without a gain that end a refinement.
         max_refinements: most such calls in one refinement.
         burn_in: sweeps at beta 1 before the first sample.
@@ -55,7 +56,7 @@ class BlockModelOptions:
     hierarchies: int = 50
     draws: str = "posterior"
     weight_scale: str = "as_given"
-    restarts: int = 1
+    restarts: int = 2
     patience: int = 10
     max_refinements: int = 100
     burn_in: int = 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from espalier.graphs.coactivation import read_coactivation
 from espalier.hierarchy.detectors import detect
 from espalier.networks import detector_of_path, network_of_path
 from espalier.provenance import provenance
+
+_TIMES = {"seconds", "fit_seconds"}
 
 
 def detect_networks(
@@ -38,15 +41,18 @@ def detect_networks(
         **machine: options that say only where it runs.
     """
     for position, (graph_path, tree, record) in enumerate(zip(graphs, trees, records, strict=True)):
+        started = time.monotonic()
         network = network_of_path(tree)
         graph = read_coactivation(graph_path)
         readout = read_npz(readouts[position])[0] if readouts else {}
         detection = detect(detector, graph, readout, network.seed, **options, **machine)
         print(
             f"{Path(tree).name}: {graph.n_nodes} units, {graph.n_edges} edges, "
-            f"{len(detection.newicks)} trees",
+            f"{len(detection.newicks)} trees, {time.monotonic() - started:.1f} s",
             file=sys.stderr,
         )
+        # Times would make equal results unequal files; they are in the log.
+        details = {k: v for k, v in detection.details.items() if k not in _TIMES}
         write_text(tree, "\n".join(detection.newicks) + "\n")
         write_json(
             record,
@@ -57,7 +63,7 @@ def detect_networks(
                 "nodes": graph.n_nodes,
                 "edges": graph.n_edges,
                 "constant_units": int(graph.constant.sum()),
-                "details": detection.details,
+                "details": details,
                 "provenance": provenance(code, dict(options), network.seed),
             },
         )
