@@ -3,9 +3,10 @@
     python benchmarks/block_model.py [--nodes 586] [--fresh 1] [--seeds 1] [--hierarchies 50]
 
 Ours: the best of two warm-started fits of the nested, degree-corrected block model with
-exponential weights, then posterior samples (`fit_nested_sbm(draws="posterior")`). The alternative is the published
-recipe, one fresh weighted `minimize_nested_blockmodel_dl` per hierarchy (`draws="fresh_weighted"`);
-`--fresh` of these fits are run, and the time of all of them is extrapolated and labelled so.
+exponential weights, then posterior samples (`fit_nested_sbm(draws="posterior")`). The alternative
+is the published recipe, one fresh weighted `minimize_nested_blockmodel_dl` per hierarchy
+(`draws="fresh_weighted"`). `--fresh` of these fits are run; the time of all of them is
+extrapolated, and labelled so.
 
 The graph has the size of the co-activation graph of the medium network (586 units, about 28,000
 edges) with 14 planted leaf groups in 4 super-groups. Both run in the same graph-tool, in turn.

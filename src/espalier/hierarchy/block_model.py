@@ -59,7 +59,7 @@ class BlockModelOptions:
     restarts: int = 2
     patience: int = 10
     max_refinements: int = 100
-    burn_in: int = 50
+    burn_in: int = 20
     sweeps_between: int = 10
 
     def __post_init__(self) -> None:
