@@ -209,7 +209,7 @@ class Settings(Section):
     mirrors: list[str] = Field(
         ["resources/mirror", "../shared/data"],
         description="Folders and URLs where data sets are looked for before they are downloaded; "
-        "those in the variable ESPALIER_MIRRORS come first.",
+        "those in the variable ESPALIER_MIRRORS (separated by commas) come first.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run.")
     graph_tool_python: str = Field(

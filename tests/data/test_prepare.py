@@ -290,3 +290,12 @@ def test_image_folder_needs_the_same_classes_in_both_parts(tmp_path: Path) -> No
     image_folder(tmp_path / "test", ["a", "c"])
     with pytest.raises(DataError, match=r"differ in the classes \['b', 'c'\]"):
         prepare("mine", source="folder", path=tmp_path)
+
+
+def test_mirrors_of_the_environment_come_first(monkeypatch):
+    from espalier.data.prepare import all_mirrors
+
+    monkeypatch.setenv("ESPALIER_MIRRORS", "/a/b, https://example.org/data ,")
+    assert all_mirrors(["c"]) == ["/a/b", "https://example.org/data", "c"]
+    monkeypatch.delenv("ESPALIER_MIRRORS")
+    assert all_mirrors(["c"]) == ["c"]

@@ -4,6 +4,7 @@ from espalier.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
     from espalier.data import prepare, write_dataset
+    from espalier.data.prepare import all_mirrors
     from espalier.provenance import provenance
 
     options = snakemake.params.options
@@ -13,7 +14,7 @@ with job(snakemake.log[0], snakemake.threads):
         path=options["path"],
         checksum=options["sha256"],
         image_size=options["image_size"],
-        mirrors=snakemake.config["mirrors"],
+        mirrors=all_mirrors(snakemake.config["mirrors"]),
     )
     record = provenance(snakemake.params.code, options, None)
     write_dataset(snakemake.output[0], dataset, record)

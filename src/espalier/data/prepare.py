@@ -76,6 +76,12 @@ def prepare(
     return fetch(chosen, [str(mirror) for mirror in mirrors], checksum, download)
 
 
+def all_mirrors(configured: Iterable[str]) -> list[str]:
+    """Return the mirrors of ESPALIER_MIRRORS (separated by commas), then `configured`."""
+    named = os.environ.get("ESPALIER_MIRRORS", "").split(",")
+    return [*(mirror.strip() for mirror in named if mirror.strip()), *configured]
+
+
 def _digits(seed: int) -> PreparedDataset:
     """Scale the digits' 0..16 to 0..255 (v * 255 / 16, rounded) and hold out a fifth to test."""
     try:
