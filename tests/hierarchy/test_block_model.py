@@ -481,6 +481,21 @@ FAKE_GRAPH_TOOL = {
             def multiflip_mcmc_sweep(self, niter=1, beta=1.0):
                 calls.append(("sweep", niter, float(beta)))
 
+        class _Blocks:
+            def __init__(self, n):
+                self.a = np.arange(n) % 3
+
+        class _Flat:
+            def __init__(self, n):
+                self.blocks = _Blocks(n)
+
+            def get_blocks(self):
+                return self.blocks
+
+        def minimize_blockmodel_dl(g, state=BlockState, state_args={}):
+            calls.append(("minimise flat", state.__name__, dict(state_args)))
+            return _Flat(g.n)
+
         def minimize_nested_blockmodel_dl(g, init_bs=None, base_state=BlockState,
                                           base_state_args={}, state_args=None):
             calls.append(("minimise", base_state.__name__, dict(base_state_args)))
@@ -501,16 +516,16 @@ def fake_graph_tool(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def fake_request(draws: str, hierarchies: int = 1) -> dict:
+def fake_request(draws: str, hierarchies: int = 1, restarts: int = 1) -> dict:
     options = BlockModelOptions(
-        hierarchies, draws, restarts=1, patience=1, burn_in=15, sweeps_between=20
+        hierarchies, draws, restarts=restarts, patience=1, burn_in=15, sweeps_between=20
     )
     return {**vars(options), "seeds": [11, 12, 13]}
 
 
-def run_fake(draws: str, hierarchies: int = 1):
+def run_fake(draws: str, hierarchies: int = 1, restarts: int = 1):
     edges = np.array([[0, 1], [1, 2], [2, 3]])
-    request = fake_request(draws, hierarchies)
+    request = fake_request(draws, hierarchies, restarts)
     return worker.run(4, *edges.T, np.array([0.1, 0.2, 0.3]), request)
 
 
@@ -549,6 +564,18 @@ def test_version_3_fresh_weighted_fits_minimise_the_weighted_state(fake_graph_to
     assert minimised == ["WeightedBlockState"] * 2
     assert not [call for call in graph_tool.calls if call[0] == "sweep"]
     assert len(hierarchies) == len(details["fits"]) == 2
+
+
+def test_version_3_second_start_is_a_flat_fit_of_the_bare_graph(fake_graph_tool):
+    _, details = run_fake("posterior", restarts=2)
+    import graph_tool
+
+    flat = [call for call in graph_tool.calls if call[0] == "minimise flat"]
+    assert flat == [("minimise flat", "BlockState", {"deg_corr": True})]
+    assert [(fit["seed"], fit["start"]) for fit in details["fits"]] == [
+        (11, "nested"),
+        (12, "flat"),
+    ]
 
 
 def test_weights_that_do_not_arrive_are_noticed(fake_graph_tool):

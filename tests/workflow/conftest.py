@@ -80,7 +80,7 @@ class Workflow:
 
     def jobs(self, *arguments: str) -> Counter[str]:
         """Return how many jobs of each rule would run."""
-        lines = self.run("-n", "--quiet", "rules", *arguments).splitlines()
+        lines = self.run(*arguments, "-n", "--quiet", "rules").splitlines()
         counts: Counter[str] = Counter()
         for line in lines:
             parts = line.split()
