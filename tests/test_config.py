@@ -97,6 +97,13 @@ def test_the_most_specific_override_wins():
     assert settings.recipe("digits", "medium_cnn").epochs == 3
 
 
+def test_pruned_networks_train_twice_as_long_by_default():
+    settings = config.load({"training": {"epochs": 7}})
+    assert settings.pruning_of("digits", "small_cnn", "group_magnitude").epochs == 14
+    longer = config.load({"pruning_overrides": {"small_cnn": {"epochs": 50}}})
+    assert longer.pruning_of("digits", "small_cnn", "group_magnitude").epochs == 50
+
+
 def test_strength_per_sparsity():
     pruning = config.Pruning(strength={"0.5": 1e-5, "0.9": 1e-3})
     assert config.strength_at(pruning, 0.9) == 1e-3

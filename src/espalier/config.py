@@ -113,7 +113,9 @@ class Pruning(Section):
         0.7, gt=0, le=1, description="Share of the dense epochs after which to prune."
     )
     epochs: int | None = Field(
-        None, ge=1, description="Epochs in all, fine-tuning included; those of training if null."
+        None,
+        ge=1,
+        description="Epochs in all, fine-tuning included; twice those of training if null.",
     )
     options: dict[str, Any] = Field({}, description="Options of the pruning algorithm itself.")
 
@@ -292,12 +294,14 @@ class Settings(Section):
         return _override(self.training, self.training_overrides, keys, "training_overrides")
 
     def pruning_of(self, dataset: str, model: str, pruner: str) -> Pruning:
-        """Return how (dataset, model, pruner) is pruned, overrides applied."""
+        """Return how (dataset, model, pruner) is pruned, overrides applied and epochs filled in."""
         keys = (pruner, model, dataset, f"{dataset}/{model}")
         section = _override(self.pruning, self.pruning_overrides, keys, "pruning_overrides")
         _check(_known_pruner, pruner, section.options)
         dense_epochs = self.recipe(dataset, model).epochs
-        if section.epochs is not None and section.epochs <= section.prune_at * dense_epochs:
+        if section.epochs is None:
+            section = section.model_copy(update={"epochs": 2 * dense_epochs})
+        if section.epochs <= section.prune_at * dense_epochs:
             raise ConfigurationError(
                 f"pruning.epochs is {section.epochs} for {dataset}/{model}, but pruning comes "
                 f"after {section.prune_at:g} of {dense_epochs} epochs; give it more epochs"

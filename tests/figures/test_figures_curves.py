@@ -59,7 +59,7 @@ def test_every_figure_says_what_it_shows(rf, figure_of):
 
 
 @pytest.mark.parametrize("figure_of", FIGURES)
-def test_star_and_permuted_truth_are_drawn_where_the_table_says(rf, figure_of):
+def test_star_permuted_truth_and_random_tree_are_drawn_where_the_table_says(rf, figure_of):
     figure = figure_of(rf, BASELINES)
     found = [
         (line.get_gid(), line.get_ydata()[0])
@@ -70,8 +70,10 @@ def test_star_and_permuted_truth_are_drawn_where_the_table_says(rf, figure_of):
     assert found == [
         ("star tree", 5),
         ("permuted truth", 9.7675),
+        ("random tree", 11.7),
         ("star tree", 9),
         ("permuted truth", 17.9016),
+        ("random tree", 25.84),
     ]
     texts = [t.get_text() for axes in figure.axes for t in axes.texts]
     assert "star tree\n5" in texts and "permuted\ntruth 17.9" in texts

@@ -42,7 +42,7 @@ def test_means_names_and_counts(rf):
     words = next(t.get_text() for t in figure.texts if t.get_gid() == "caption").replace("\n", " ")
     assert "nested SBM 60, Leiden 15, Infomap 15, average linkage 3" in words
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend[-2:] == ["star tree", "permuted truth ± 1 sd"]
+    assert legend[-3:] == ["star tree", "random tree", "permuted truth ± 1 sd"]
     labels = [axes.get_xlabel() for axes in figure.axes[len(HEADLINE_MEASURES) :]]
     assert labels == ["← better", "← better", "better →", "← better"]
 

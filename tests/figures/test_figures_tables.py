@@ -81,9 +81,10 @@ def test_keep_names_the_values_there_are():
 
 def test_baselines_prefer_the_exact_expectation():
     assert baseline_lines(None, "cifar20", "rf_unrooted") == []
-    star, permuted = baseline_lines(BASELINES, "cifar20", "rf_unrooted")
+    star, permuted, random = baseline_lines(BASELINES, "cifar20", "rf_unrooted")
     assert star[:2] == ("star tree", 9)
     assert permuted == ("permuted truth", 17.9016, 0.437)
+    assert random[0] == "random tree" and random[1] == 25.84
     permuted = baseline_lines(BASELINES, "cifar20", "clustering_information_rooted")[1]
     assert permuted[1] == 0.852
     with pytest.raises(DataError, match="no row with dataset 'mnist'"):

@@ -100,13 +100,13 @@ def regularisation_of(wildcards):
             for sparsity in SETTINGS.sparsities
         ],
         "prune_at": pruning.prune_at,
-        "epochs": pruning.epochs or recipe_of(wildcards)["epochs"],
+        "epochs": pruning.epochs,
     }
 
 
 def finetuning_of(wildcards):
     return {
-        "epochs": pruning_of(wildcards).epochs or recipe_of(wildcards)["epochs"],
+        "epochs": pruning_of(wildcards).epochs,
         "last_checkpoint": LAST_CHECKPOINT,
     }
 

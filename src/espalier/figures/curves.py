@@ -48,14 +48,19 @@ from espalier.figures.tables import (
 _COLUMNS = ["dataset", "model", "pruner", "sparsity", "seed", "checkpoint", "detector"]
 _PANEL_WIDTH = 3.75
 _SINGLE_WIDTH = 4.6
-_BASELINE_DASHES = {"star tree": (0, (6, 2)), "permuted truth": (0, (1, 1.6))}
+_BASELINE_DASHES = {
+    "star tree": (0, (6, 2)),
+    "permuted truth": (0, (1, 1.6)),
+    "random tree": (0, (6, 2, 1, 2)),
+}
 _REFERENCE_LABELS = {
     "star tree": "star tree\n{:.3g}",
     "permuted truth": "permuted\ntruth {:.3g}",
+    "random tree": "random\ntree {:.3g}",
 }
 _BASELINES_IN_WORDS = (
     "Dashed: the star tree, which says nothing. Dotted: the true tree with its classes permuted, "
-    "the level of chance."
+    "the level of chance. Dash-dotted: random binary trees (mean)."
 )
 
 

@@ -141,11 +141,14 @@ def detector_comparison(
     if baselines is not None:
         handles += [
             Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (6, 2)), label="star tree"),
+            Line2D(
+                [], [], color=INK, linewidth=0.9, linestyle=(0, (6, 2, 1, 2)), label="random tree"
+            ),
             Patch(facecolor=FAINT, alpha=0.6, label="permuted truth ± 1 sd"),
         ]
         caption += (
             " The star tree says nothing; the permuted truth has the true shape with its classes "
-            "shuffled, the level of chance."
+            "shuffled, the level of chance; random trees are binary (mean)."
         )
     frame(figure, "Detectors of class trees against the true tree", caption, handles)
     return figure
@@ -160,6 +163,9 @@ def _references(axes: Axes, baselines: pd.DataFrame | None, dataset: str, measur
     for name, value, deviation in baseline_lines(baselines, dataset, measure):
         if name == "star tree":
             axes.axvline(value, color=INK, linewidth=0.9, linestyle=(0, (6, 2)), zorder=1.5)
+            continue
+        if name == "random tree":
+            axes.axvline(value, color=INK, linewidth=0.9, linestyle=(0, (6, 2, 1, 2)), zorder=1.5)
             continue
         if np.isfinite(deviation) and deviation > 0:
             axes.axvspan(

@@ -129,6 +129,7 @@ _NAMES = {
     "medium_cnn": "MediumCNN",
     "mnist": "MNIST",
     "nested_sbm": "nested SBM",
+    "nested_sbm_shuffled": "nested SBM, shuffled",
     "small_cnn": "SmallCNN",
 }
 
@@ -206,14 +207,14 @@ def text_extent(figure: Figure, text: str, size: float, weight: str = "normal") 
     return np.array([box.width, box.height]) / figure.dpi
 
 
-def wrap(figure: Figure, text: str, size: float, width: float) -> str:
+def wrap(figure: Figure, text: str, size: float, width: float, weight: str = "normal") -> str:
     """Break a text into lines no wider than `width` inches; given line breaks stay."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
         for word in paragraph.split():
             longer = f"{line} {word}".strip()
-            if line and text_extent(figure, longer, size)[0] > width:
+            if line and text_extent(figure, longer, size, weight)[0] > width:
                 lines.append(line)
                 line = word
             else:
@@ -244,7 +245,7 @@ def frame(
     margin, gap = 0.1, 0.08
     width, panels = figure.get_size_inches()
     usable = width - 2 * margin
-    title = wrap(figure, title, TITLE_SIZE * 1.08, usable)  # bold is wider than what wrap measures
+    title = wrap(figure, title, TITLE_SIZE, usable, "bold")
     title_height = text_extent(figure, title, TITLE_SIZE, "bold")[1] + gap if title else 0.0
     caption = wrap(figure, caption, SMALL_SIZE, usable)
     caption_height = text_extent(figure, caption, SMALL_SIZE)[1] + gap if caption else 0.0

@@ -213,8 +213,8 @@ def baseline_lines(
 ) -> list[tuple[str, float, float]]:
     """Return the reference values of a panel: (name, value, standard deviation or NaN).
 
-    The star tree knows no hierarchy; the permuted truth has the true shape with shuffled classes.
-    The exact expectation is taken where the table has one.
+    The star tree knows no hierarchy; the permuted truth has the true shape with shuffled classes
+    (its exact expectation where the table has one); random trees are binary, drawn uniformly.
 
     Raises:
         DataError: columns are missing, or the table has no row for the dataset and measure.
@@ -223,13 +223,21 @@ def baseline_lines(
         return []
     require(baselines, "baselines", ["dataset", "measure", "star", "permuted_mean"])
     rows = keep(keep(baselines, "baselines", "dataset", dataset), "baselines", "measure", measure)
-    star, mean, exact, deviation = (
+    star, mean, exact, deviation, random, random_deviation = (
         numbers(rows, name)[0] if name in rows.columns else np.nan
-        for name in ("star", "permuted_mean", "permuted_exact", "permuted_sd")
+        for name in (
+            "star",
+            "permuted_mean",
+            "permuted_exact",
+            "permuted_sd",
+            "random_mean",
+            "random_sd",
+        )
     )
     permuted = exact if np.isfinite(exact) else mean
     lines = [
         ("star tree", float(star), np.nan),
         ("permuted truth", float(permuted), float(deviation)),
+        ("random tree", float(random), float(random_deviation)),
     ]
     return [line for line in lines if np.isfinite(line[1])]
