@@ -122,11 +122,11 @@ def baselines(
     random = random_values(truth, rooted, [measure], n, seed, model)[measure]
     return {
         "star": float(star_values(truth, rooted, [measure])[measure]),
-        "permuted_mean": _mean(permuted),
-        "permuted_sd": _sd(permuted),
+        "permuted_mean": mean_of_known(permuted),
+        "permuted_sd": sd_of_known(permuted),
         "permuted_exact": permuted_exact(truth, measure, rooted),
-        "random_mean": _mean(random),
-        "random_sd": _sd(random),
+        "random_mean": mean_of_known(random),
+        "random_sd": sd_of_known(random),
         "n": n,
     }
 
@@ -147,11 +147,11 @@ def baseline_table(
     return {
         column: {
             "star": float(star[column]),
-            "permuted_mean": _mean(permuted[column]),
-            "permuted_sd": _sd(permuted[column]),
+            "permuted_mean": mean_of_known(permuted[column]),
+            "permuted_sd": sd_of_known(permuted[column]),
             "permuted_exact": permuted_exact(truth, name, is_rooted),
-            "random_mean": _mean(random[column]),
-            "random_sd": _sd(random[column]),
+            "random_mean": mean_of_known(random[column]),
+            "random_sd": sd_of_known(random[column]),
             "n": n,
         }
         for column, (name, is_rooted) in measure_columns(names, rooted).items()
@@ -340,11 +340,13 @@ def _count(n: int) -> int:
     return n
 
 
-def _mean(values: np.ndarray) -> float:
+def mean_of_known(values: np.ndarray) -> float:
+    """Return the mean of the values that are not NaN; NaN if there are none."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else math.nan
 
 
-def _sd(values: np.ndarray) -> float:
+def sd_of_known(values: np.ndarray) -> float:
+    """Return the standard deviation (n - 1) of the values that are not NaN; NaN below two."""
     known = values[~np.isnan(values)]
     return float(known.std(ddof=1)) if len(known) > 1 else math.nan

@@ -13,10 +13,12 @@ import pandas as pd
 from espalier.errors import DataError
 from espalier.files import read_json, read_npz, read_table, write_npz, write_table
 from espalier.hierarchy.baselines import (
+    mean_of_known,
     p_value,
     permuted_exact,
     permuted_values,
     random_values,
+    sd_of_known,
     star_values,
 )
 from espalier.hierarchy.distances import MEASURES, TreeComparer, measure_columns
@@ -182,25 +184,15 @@ def write_baselines(path: FilePath, nulls: Mapping[str, FilePath], code: str) ->
                     "dataset": dataset,
                     "measure": column,
                     "star": null[f"star/{column}"].item(),
-                    "permuted_mean": _mean(permuted),
-                    "permuted_sd": _sd(permuted),
+                    "permuted_mean": mean_of_known(permuted),
+                    "permuted_sd": sd_of_known(permuted),
                     "permuted_exact": null[f"exact/{column}"].item(),
-                    "random_mean": _mean(random),
-                    "random_sd": _sd(random),
+                    "random_mean": mean_of_known(random),
+                    "random_sd": sd_of_known(random),
                     "n": len(permuted),
                 }
             )
     write_table(path, pd.DataFrame(rows), provenance(code, record["configuration"], _NULL_SEED))
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else np.nan
-
-
-def _sd(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.std(ddof=1)) if len(known) > 1 else np.nan
 
 
 def summarise(rf: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
@@ -228,11 +220,14 @@ def summarise(rf: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
         by_seed = group.groupby("seed")["test_accuracy"].first().to_numpy(float)
         row: dict[str, Any] = dict(zip(keys, key, strict=True))
         row |= {"seeds": len(by_seed), "trees": len(group)}
-        row |= {"test_accuracy_mean": _mean(by_seed), "test_accuracy_sd": _sd(by_seed)}
+        row |= {
+            "test_accuracy_mean": mean_of_known(by_seed),
+            "test_accuracy_sd": sd_of_known(by_seed),
+        }
         for column in _judged_columns():
             values = group[column].to_numpy(float)
             judged = reference.loc[row["dataset"], column]
-            row[f"{column}_mean"], row[f"{column}_sd"] = _mean(values), _sd(values)
+            row[f"{column}_mean"], row[f"{column}_sd"] = mean_of_known(values), sd_of_known(values)
             row[f"{column}_star"] = judged["star"]
             exact = judged["permuted_exact"]
             row[f"{column}_permuted"] = judged["permuted_mean"] if np.isnan(exact) else exact
