@@ -174,9 +174,10 @@ def write_rf(path: FilePath, parts: Iterable[FilePath], settings: Any, code: str
 
 def write_baselines(path: FilePath, nulls: Mapping[str, FilePath], code: str) -> None:
     """Write one row per (data set, measure): what the star, permuted and random trees score."""
-    rows = []
+    rows, configurations = [], []
     for dataset, null_path in nulls.items():
         null, record = read_npz(null_path)
+        configurations.append(record["configuration"])
         for column in measure_columns(rooted="both"):
             permuted, random = (null[f"{kind}/{column}"] for kind in _NULL_KINDS)
             rows.append(
@@ -192,7 +193,7 @@ def write_baselines(path: FilePath, nulls: Mapping[str, FilePath], code: str) ->
                     "n": len(permuted),
                 }
             )
-    write_table(path, pd.DataFrame(rows), provenance(code, record["configuration"], _NULL_SEED))
+    write_table(path, pd.DataFrame(rows), provenance(code, configurations, _NULL_SEED))
 
 
 def summarise(rf: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
@@ -216,16 +217,16 @@ def summarise(rf: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
     reference = baselines.set_index(["dataset", "measure"])
     rows = []
     keys = ["dataset", "detector", "model", "pruner", "sparsity"]
-    for key, group in converged.groupby(keys, sort=True):
-        by_seed = group.groupby("seed")["test_accuracy"].first().to_numpy(float)
-        row: dict[str, Any] = dict(zip(keys, key, strict=True))
+    for _, group in converged.groupby(keys, sort=True):
+        by_seed = np.asarray(group.groupby("seed")["test_accuracy"].first(), float)
+        row: dict[str, Any] = {name: group[name].iloc[0] for name in keys}
         row |= {"seeds": len(by_seed), "trees": len(group)}
         row |= {
             "test_accuracy_mean": mean_of_known(by_seed),
             "test_accuracy_sd": sd_of_known(by_seed),
         }
         for column in _judged_columns():
-            values = group[column].to_numpy(float)
+            values = np.asarray(group[column], float)
             judged = reference.loc[row["dataset"], column]
             row[f"{column}_mean"], row[f"{column}_sd"] = mean_of_known(values), sd_of_known(values)
             row[f"{column}_star"] = judged["star"]
