@@ -219,7 +219,8 @@ def summarise(rf: pd.DataFrame, baselines: pd.DataFrame) -> pd.DataFrame:
     keys = ["dataset", "detector", "model", "pruner", "sparsity"]
     for _, group in converged.groupby(keys, sort=True):
         by_seed = np.asarray(group.groupby("seed")["test_accuracy"].first(), float)
-        row: dict[str, Any] = {name: group[name].iloc[0] for name in keys}
+        first = group.iloc[0]
+        row: dict[str, Any] = {name: first[name] for name in keys}
         row |= {"seeds": len(by_seed), "trees": len(group)}
         row |= {
             "test_accuracy_mean": mean_of_known(by_seed),
