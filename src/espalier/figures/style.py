@@ -307,6 +307,10 @@ def settle(figure: Figure) -> None:
     if isinstance(engine, ConstrainedLayoutEngine):
         figure.draw_without_rendering()  # the first pass moves tick labels, the second settles
         figure.set_layout_engine("none")
+    for axes in figure.axes:
+        # The layout's solver adds up in an order of its own: the last bits change from run to run.
+        bounds = np.round(axes.get_position(original=True).bounds, 6)
+        axes.set_position(tuple(float(bound) for bound in bounds))  # type: ignore[arg-type]
 
 
 def halo(width: float = 2.0) -> withStroke:
