@@ -13,6 +13,7 @@ from espalier.hierarchy import graph_tool_python
 from espalier.hierarchy.graph_tool_python import (
     ENVIRONMENT_VARIABLE,
     find_graph_tool_python,
+    graph_tool_version,
     has_graph_tool,
 )
 
@@ -149,3 +150,18 @@ def test_install_script_fails_nothing_when_graph_tool_cannot_be_had(tmp_path):
     )
     assert (finished.returncode, finished.stdout) == (0, "")
     assert "everything else will" in finished.stderr
+
+
+def test_the_version_is_that_of_the_other_python(tmp_path):
+    path = tmp_path / "python3"
+    path.write_text("#!/bin/sh\necho '2.45 (commit 1234, )'\n")
+    path.chmod(0o755)
+    assert graph_tool_version(str(path)) == "2.45"
+
+
+def test_a_graph_tool_that_cannot_be_imported_says_why(tmp_path):
+    path = tmp_path / "python3"
+    path.write_text("#!/bin/sh\necho 'ImportError: no libcairo' >&2\nexit 1\n")
+    path.chmod(0o755)
+    with pytest.raises(MissingDependencyError, match="cannot import it .*no libcairo"):
+        graph_tool_version(str(path))

@@ -114,5 +114,7 @@ def test_graph_tool_absent(fresh, toy_settings):
     without = {"detectors": ["nested_sbm"], "graph_tool_python": "/bin/false"}
     fresh.write_config({**toy_settings, **without})
     output = fresh.run("--cores", "1", TARGET, check=False)
-    assert "graph" in output and "/bin/false" in output
+    assert "that Python has no graph-tool" in output and "/bin/false" in output
+    assert "leave nested_sbm out of the detectors" in output
+    assert not fresh.path("results/checkpoints").exists(), "found out before training"
     no_partial_files(fresh)

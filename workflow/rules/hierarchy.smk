@@ -1,8 +1,30 @@
 """Class hierarchies of every network, and their distances to the true tree."""
 
 
+rule find_graph_tool:
+    output:
+        "<resources>/graph_tool.json",
+    log:
+        "<logs>/find_graph_tool.log",
+    # First of all: to find out after hours of training that it is missing would be late.
+    priority: 100
+    conda:
+        "../../envs/sbm.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code_of("find_graph_tool"),
+    message:
+        "Looking for a Python that has graph-tool"
+    script:
+        "../scripts/find_graph_tool.py"
+
+
 rule fit_block_models:
     input:
+        graph_tool="<resources>/graph_tool.json",
         graphs=collect(
             "<results>/coactivation/{dataset}/{model}/dense/0/seed{seed}.checkpoint{checkpoint}.npz",
             checkpoint=CHECKPOINTS,
@@ -44,6 +66,7 @@ rule fit_block_models:
 
 use rule fit_block_models as fit_pruned_block_models with:
     input:
+        graph_tool="<resources>/graph_tool.json",
         graphs=collect(
             "<results>/coactivation/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.npz",
             sparsity=SPARSITIES,
@@ -68,6 +91,7 @@ use rule fit_block_models as fit_pruned_block_models with:
 
 use rule fit_block_models as fit_shuffled_block_models with:
     input:
+        graph_tool="<resources>/graph_tool.json",
         graphs=[
             "<results>/coactivation/{dataset}/{model}/dense/0/seed{seed}.shuffled.npz"
         ],

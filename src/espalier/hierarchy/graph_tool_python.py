@@ -20,7 +20,7 @@ HOW_TO_INSTALL = (
     "`conda install -c conda-forge graph-tool`, or run tools/install_graph_tool.sh. If it is "
     "installed, set graph_tool_python in the configuration, or the environment variable "
     f"{ENVIRONMENT_VARIABLE}, to the Python that has it. Without it, leave nested_sbm out of the "
-    "detectors: everything else works."
+    "detectors and set shuffled to false: everything else works."
 )
 
 _PROBE = (
@@ -79,6 +79,24 @@ def has_graph_tool(python: str) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return probe.returncode == 0
+
+
+def graph_tool_version(python: str) -> str:
+    """Return the version of the graph-tool of a Python.
+
+    Raises:
+        MissingDependencyError: graph-tool is there but cannot be imported.
+    """
+    call = "import warnings; warnings.simplefilter('ignore'); import graph_tool as g"
+    done = subprocess.run(
+        [python, "-c", f"{call}; print(g.__version__)"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise MissingDependencyError(
+            f"{python} has graph-tool, but cannot import it ({reason}). {HOW_TO_INSTALL}"
+        )
+    return done.stdout.split()[0]
 
 
 def _candidates() -> Iterator[str]:
