@@ -163,5 +163,5 @@ def test_a_graph_tool_that_cannot_be_imported_says_why(tmp_path):
     path = tmp_path / "python3"
     path.write_text("#!/bin/sh\necho 'ImportError: no libcairo' >&2\nexit 1\n")
     path.chmod(0o755)
-    with pytest.raises(MissingDependencyError, match="cannot import it .*no libcairo"):
+    with pytest.raises(MissingDependencyError, match=r"cannot import it .*no libcairo"):
         graph_tool_version(str(path))
