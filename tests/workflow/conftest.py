@@ -53,7 +53,9 @@ class Workflow:
         (self.folder / "toy.yaml").write_text(yaml.safe_dump(settings))
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "snakemake", "--configfile", "toy.yaml", *arguments]
+        # After the targets, because --configfile takes every word that follows.
+        settings = [] if "--configfile" in arguments else ["--configfile", "toy.yaml"]
+        return [sys.executable, "-m", "snakemake", *arguments, *settings]
 
     @property
     def environment(self) -> dict[str, str]:

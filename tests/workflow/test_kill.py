@@ -11,7 +11,11 @@ import pytest
 
 TARGET = "results/tables/rf.csv"
 # Longer than the toy, so that there is a middle to kill it in.
-LONGER = {"training": {"epochs": 12, "batch_size": 32, "learning_rate": 0.003}, "seeds": [0]}
+LONGER = {
+    "training": {"epochs": 12, "batch_size": 32, "learning_rate": 0.003},
+    "pruning": {"epochs": 16},
+    "seeds": [0],
+}
 
 
 def kill_when(workflow, target: str, condition) -> None:
