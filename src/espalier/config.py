@@ -204,7 +204,7 @@ class Settings(Section):
     )
     coactivation: Coactivation = Field(Coactivation(), description="The co-activation graph.")  # type: ignore[call-arg]
     detector_options: dict[Token, dict[str, Any]] = Field(
-        {"nested_sbm": {"hierarchies": 10, "restarts": 1}},
+        {"nested_sbm": {"hierarchies": 10, "restarts": 1, "max_refinements": 40}},
         description="Options per detector, see docs/detectors.md.",
     )
     distances: Distances = Field(Distances(), description="Comparison with the true tree.")  # type: ignore[call-arg]
