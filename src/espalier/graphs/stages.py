@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from espalier.data.prepared import read_dataset
 from espalier.devices import prepare_device
 from espalier.graphs.activations import Activations, collect, shuffled
 from espalier.graphs.coactivation import CoactivationGraph, coactivation_graph, write_coactivation
+from espalier.graphs.correlation import DENSE_BYTES
 from espalier.graphs.readout import readout, write_readout
 from espalier.models.fitting import build_network
 from espalier.models.registry import hidden_units
@@ -25,10 +28,6 @@ from espalier.training.checkpoints import read_checkpoint
 from espalier.training.inputs import normalised_batches
 
 FilePath = str | os.PathLike[str]
-
-# Above this many units activations are staged on disk and correlated tile by tile.
-_UNITS_IN_MEMORY = 4096
-_TILE = 1024
 
 
 def build_graphs(
@@ -73,34 +72,29 @@ def build_graphs(
     facts = provenance(code, {"network": network, "coactivation": coactivation}, seed)
     options = dict(coactivation)
     reading = {key: options.pop(key) for key in ("tap", "reduce", "output")}
-    large = hidden_units(model) > _UNITS_IN_MEMORY
-    options |= {"threads": threads, "tile": _TILE if large else None}
+    options["threads"] = threads
+    units = hidden_units(model) + len(data.class_names)
+    large = units * len(images) * np.float32().itemsize > DENSE_BYTES
     for number, path in enumerate(checkpoints):
         started = time.monotonic()
         read_checkpoint(path, model)
-        kept = read_masks(masks[number])[0] if masks else None
-        with tempfile.TemporaryDirectory(dir=Path(graphs[number]).parent) as scratch:
+        with _scratch(graphs[0]) as scratch:
             activations = collect(
                 model,
                 normalised_batches(images),
-                masks=kept,
+                masks=read_masks(masks[number])[0] if masks else None,
                 device=where,
-                memmap=Path(scratch) / "activations.npy" if large else None,
+                memmap=scratch / "activations.npy" if large else None,
                 samples=len(images),
                 **reading,
             )
-            graph = _graph(activations, data.class_names, {**options, "scratch": scratch})
+            staged = {**options, "scratch": scratch}
+            graph = _graph(activations, data.class_names, staged)
             write_coactivation(graphs[number], graph, facts)
             if shuffled_graph is not None and number == len(checkpoints) - 1:
-                null = Activations(
-                    shuffled(activations.values, seed),
-                    activations.layer,
-                    activations.neuron,
-                    activations.label,
-                    activations.layer_names,
-                )
-                options |= {"n_edges": graph.n_edges, "scratch": scratch}
-                write_coactivation(shuffled_graph, _graph(null, data.class_names, options), facts)
+                null = replace(activations, values=shuffled(activations.values, seed))
+                staged["n_edges"] = graph.n_edges
+                write_coactivation(shuffled_graph, _graph(null, data.class_names, staged), facts)
         evidence = readout(
             model, normalised_batches(data.x_test, data.y_test), len(data.class_names), where
         )
@@ -110,6 +104,18 @@ def build_graphs(
             f"{int(graph.constant.sum())} constant, {time.monotonic() - started:.1f} s",
             file=sys.stderr,
         )
+
+
+@contextmanager
+def _scratch(output: FilePath) -> Iterator[Path]:
+    """Make a hidden folder beside an output and remove it, with what a killed job left in it."""
+    folder = Path(output).with_name(f".{Path(output).stem}.scratch")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _graph(
