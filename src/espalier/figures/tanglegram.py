@@ -104,7 +104,8 @@ def facing_trees(
     )
     found, true = len(observed.clusters()), len(truth.clusters())
     caption = (
-        f"{len(shared)} shared clusters; the observed tree has {found}, the truth {true}; "
+        f"{len(shared)} shared cluster{'s' * (len(shared) != 1)}; "
+        f"the observed tree has {found}, the truth {true}; "
         f"{len(left)} classes. Children are turned for few crossings ({crossings} left). "
         "Rooted distance: clusters of one tree only; unrooted: splits of one tree only, wherever "
         "the root is."
