@@ -25,6 +25,11 @@ _THREAD_VARIABLES = (
 )
 
 
+def job_threads() -> int:
+    """Return the threads that `job` gave to this process; 1 outside a job."""
+    return int(os.environ.get("OMP_NUM_THREADS", "1"))
+
+
 class _Tee:
     """A text stream that writes to the log and to the terminal."""
 

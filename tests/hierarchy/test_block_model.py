@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_array
+from block_graphs import graph_of, graph_tool_or_none
 
 from espalier.errors import (
     ConfigurationError,
@@ -21,7 +21,7 @@ from espalier.errors import (
 )
 from espalier.graphs.coactivation import CoactivationGraph
 from espalier.hierarchy import _graph_tool_worker as worker
-from espalier.hierarchy import block_model, graph_tool_python
+from espalier.hierarchy import block_model
 from espalier.hierarchy.block_model import (
     BlockHierarchy,
     BlockModelOptions,
@@ -36,32 +36,10 @@ WORKER = Path(worker.__file__)
 SHORT = {"restarts": 1, "patience": 1, "max_refinements": 4, "burn_in": 2, "sweeps_between": 2}
 
 
-def graph_tool_or_none() -> str | None:
-    try:
-        return graph_tool_python.find_graph_tool_python()
-    except MissingDependencyError:
-        return None
-
-
 PYTHON = graph_tool_or_none()
 needs_graph_tool = pytest.mark.skipif(
     PYTHON is None, reason="no Python here has graph-tool; see tools/install_graph_tool.sh"
 )
-
-
-def graph_of(n, source, target, weight, outputs, names=None) -> CoactivationGraph:
-    label = np.full(n, -1)
-    label[outputs] = np.arange(len(outputs))
-    both = (np.concatenate([source, target]), np.concatenate([target, source]))
-    return CoactivationGraph(
-        csr_array((np.tile(np.asarray(weight, float), 2), both), shape=(n, n)),
-        layer=(label >= 0).astype(np.int64),
-        neuron=np.arange(n),
-        label=label,
-        constant=np.zeros(n, bool),
-        layer_names=("hidden", "output"),
-        class_names=tuple(names or (f"c{k}" for k in range(len(outputs)))),
-    )
 
 
 def planted(isolated: int = 0, weight=None, size: int = 8) -> tuple[CoactivationGraph, np.ndarray]:

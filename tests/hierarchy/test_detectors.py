@@ -8,13 +8,13 @@ import sys
 import networkx as nx
 import numpy as np
 import pytest
+from block_graphs import graph_of, graph_tool_or_none
 from scipy.cluster.hierarchy import cophenet, linkage
-from scipy.sparse import csr_array
 from scipy.spatial.distance import squareform
 
 from espalier.errors import ConfigurationError, DataError, MissingDependencyError
 from espalier.graphs.coactivation import CoactivationGraph
-from espalier.hierarchy import detectors, graph_tool_python
+from espalier.hierarchy import detectors
 from espalier.hierarchy.detectors import (
     Detection,
     detect,
@@ -39,29 +39,6 @@ NAMES = (
 )
 
 
-def has_graph_tool() -> bool:
-    try:
-        graph_tool_python.find_graph_tool_python()
-    except MissingDependencyError:
-        return False
-    return True
-
-
-def build(n, source, target, weight, outputs) -> CoactivationGraph:
-    label = np.full(n, -1)
-    label[outputs] = np.arange(len(outputs))
-    both = (np.concatenate([source, target]), np.concatenate([target, source]))
-    return CoactivationGraph(
-        csr_array((np.tile(np.asarray(weight, float), 2), both), shape=(n, n)),
-        layer=(label >= 0).astype(np.int64),
-        neuron=np.arange(n),
-        label=label,
-        constant=np.zeros(n, bool),
-        layer_names=("hidden", "output"),
-        class_names=tuple(f"c{k}" for k in range(len(outputs))),
-    )
-
-
 def planted(isolated: bool = False) -> CoactivationGraph:
     """Nine cliques of 8 in 3 super-groups of classes 0-2, 3-5 and 6-8.
 
@@ -77,12 +54,12 @@ def planted(isolated: bool = False) -> CoactivationGraph:
     n = len(leaf)
     if isolated:
         n, outputs = n + 1, np.append(outputs, n)
-    return build(n, i[kept], j[kept], weight, outputs)
+    return graph_of(n, i[kept], j[kept], weight, outputs)
 
 
 def no_edges() -> CoactivationGraph:
     empty = np.zeros(0, int)
-    return build(5, empty, empty, [], np.array([1, 2, 3]))
+    return graph_of(5, empty, empty, [], np.array([1, 2, 3]))
 
 
 def readout(classes: int) -> dict[str, np.ndarray]:
@@ -171,7 +148,7 @@ def test_missing_package_says_how_to_install_it(name, package, monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_detector_gives_trees_over_all_classes(name):
-    if name == "nested_sbm" and not has_graph_tool():
+    if name == "nested_sbm" and graph_tool_or_none() is None:
         pytest.skip("no Python here has graph-tool; see tools/install_graph_tool.sh")
     graph = planted(isolated=True)
     options = (
@@ -195,13 +172,13 @@ def test_graph_detectors_give_a_star_without_edges(name):
 
 @pytest.mark.parametrize("name", ["leiden", "infomap"])
 def test_weights_of_zero_alone_give_a_star(name):
-    graph = build(4, np.array([0, 1]), np.array([1, 2]), [0.0, 0.0], np.arange(4))
+    graph = graph_of(4, np.array([0, 1]), np.array([1, 2]), [0.0, 0.0], np.arange(4))
     assert set(detect(name, graph, {}, 0).newicks) == {"(c0,c1,c2,c3);"}
 
 
 @pytest.mark.parametrize("name", ["leiden", "infomap", "nested_sbm"])
 def test_planted_groups_are_found_and_a_seed_repeats_them(name):
-    if name == "nested_sbm" and not has_graph_tool():
+    if name == "nested_sbm" and graph_tool_or_none() is None:
         pytest.skip("no Python here has graph-tool; see tools/install_graph_tool.sh")
     graph = planted()
     options = {
@@ -291,7 +268,7 @@ def test_infomap_refuses_options_out_of_range(options):
 
 
 def test_infomap_turns_paths_into_nested_levels():
-    graph = build(6, np.arange(5), np.arange(1, 6), np.ones(5), np.arange(5))
+    graph = graph_of(6, np.arange(5), np.arange(1, 6), np.ones(5), np.arange(5))
     paths = {0: (1, 1, 1), 1: (1, 1, 2), 2: (1, 2), 3: (2,), 4: (2,)}
     levels, outputs = detectors._module("infomap")._levels(paths, graph)
     at = np.arange(5)

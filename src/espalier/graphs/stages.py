@@ -20,6 +20,7 @@ from espalier.graphs.activations import Activations, collect, shuffled
 from espalier.graphs.coactivation import CoactivationGraph, coactivation_graph, write_coactivation
 from espalier.graphs.correlation import DENSE_BYTES
 from espalier.graphs.readout import readout, write_readout
+from espalier.jobs import job_threads
 from espalier.models.fitting import build_network
 from espalier.models.registry import hidden_units
 from espalier.provenance import provenance
@@ -67,12 +68,11 @@ def build_graphs(
     data = read_dataset(dataset)
     images = np.concatenate((data.x_train, data.x_test))
     model = build_network(network, data)
-    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
-    where = prepare_device(device, threads=threads)
+    where = prepare_device(device, job_threads())
     facts = provenance(code, {"network": network, "coactivation": coactivation}, seed)
     options = dict(coactivation)
     reading = {key: options.pop(key) for key in ("tap", "reduce", "output")}
-    options["threads"] = threads
+    options["threads"] = job_threads()
     units = hidden_units(model) + len(data.class_names)
     large = units * len(images) * np.float32().itemsize > DENSE_BYTES
     for number, path in enumerate(checkpoints):

@@ -23,6 +23,7 @@ from espalier.data.prepared import read_dataset
 from espalier.data.splits import SplitImages, split_dataset
 from espalier.devices import prepare_device
 from espalier.files import atomic_path, write_json
+from espalier.jobs import job_threads
 from espalier.models.fitting import build_network
 from espalier.networks import network_of_path
 from espalier.provenance import digest, provenance
@@ -67,7 +68,7 @@ def train_dense(
     how, first = _recipe(recipe)
     epochs = checkpoint_epochs(how.epochs, len(checkpoints), first)
     facts = provenance(code, {"network": network, "recipe": recipe, "splits": splits}, seed)
-    where = _device(device)
+    where = prepare_device(device, job_threads())
     model = build_network(network, images, seed)
     history = train(
         model,
@@ -118,7 +119,7 @@ def train_regularised(
     parts = split_dataset(images, splits, seed)
     how, _ = _recipe({**recipe, "epochs": epochs})
     stop = pruning_epoch(recipe["epochs"], prune_at)
-    where = _device(device)
+    where = prepare_device(device, job_threads())
     kept = _Kept(
         _beside(states[0]), [code, network, recipe, epochs, stop, splits, seed, _content(dataset)]
     )
@@ -213,7 +214,7 @@ def finetune_pruned(
     images = read_dataset(dataset)
     parts = split_dataset(images, splits, seed)
     how, _ = _recipe({**recipe, "epochs": epochs})
-    where = _device(device)
+    where = prepare_device(device, job_threads())
     facts = provenance(
         code, {"network": network, "recipe": recipe, "epochs": epochs, "splits": splits}, seed
     )
@@ -286,10 +287,6 @@ def _recipe(options: Options) -> tuple[Recipe, str]:
     values = dict(options)
     first = values.pop("first_checkpoint")
     return Recipe(**values), first
-
-
-def _device(name: str) -> torch.device:
-    return prepare_device(name, threads=int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 def _strings(record: Options) -> dict[str, str]:

@@ -84,15 +84,6 @@ class TrainingState:
         return dataclasses.replace(self, tensors=tensors)
 
 
-def model_tensors(state: TrainingState) -> dict[str, Tensor]:
-    """Return the weights and buffers of a state, named as in the model's state dict."""
-    return {
-        name.removeprefix(_MODEL): tensor
-        for name, tensor in state.tensors.items()
-        if name.startswith(_MODEL)
-    }
-
-
 def _bare_name(name: str) -> str:
     for prefix in (_MODEL, _FIRST, _SECOND):
         name = name.removeprefix(prefix)
