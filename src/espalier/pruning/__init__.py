@@ -5,22 +5,25 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from espalier.pruning.registry import names
+from espalier.pruning.registry import acts, names
 
 _HOMES = {
     "GroupHoyerSquare": "group_hoyer",
+    "Horizon": "dynamics",
     "achieved_sparsity": "masks",
     "apply_masks": "masks",
+    "dynamics": "contract",
     "group_hoyer_square": "group_hoyer",
     "prunable_parameters": "contract",
     "prune": "contract",
     "read_masks": "masks",
     "scores": "contract",
+    "select": "selection",
     "unit_masks": "masks",
     "write_masks": "masks",
 }
 
-__all__ = [*_HOMES, "names"]
+__all__ = [*_HOMES, "acts", "names"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,9 @@
 """The contract of every pruner: a pure function from (model, data, sparsity, seed) to masks.
 
-An algorithm is one module of `espalier.pruning`, named as the algorithm. It defines
+An algorithm is one module: of `espalier.pruning`, named as the algorithm, or of the user's own,
+named by import path or file. It defines
+
+    WHEN = "before"                         # or "during" or "after" training
 
     @dataclass(frozen=True)
     class Options: ...                      # every option with its default
@@ -11,13 +14,18 @@ An algorithm is one module of `espalier.pruning`, named as the algorithm. It def
 where `scores` may be left out. The registry finds it by these names. Names, options, sparsity and
 the result are checked here, and the algorithm works on a copy of the model, so that no scoring pass
 can change the weights or the batch-norm statistics of the network that is trained.
+
+An algorithm that acts during training also defines
+
+    def dynamics(masks, sparsity, options, horizon, seed) -> espalier.pruning.dynamics.Dynamics
+
+whose masks the training loop follows; its `prune` gives the masks of the first step.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -27,7 +35,8 @@ import torch
 from torch import Tensor, nn
 
 from espalier.errors import ConfigurationError, EspalierError, unknown_name
-from espalier.pruning.registry import module_of
+from espalier.pruning.dynamics import Dynamics, Horizon
+from espalier.pruning.registry import load
 
 PRUNABLE_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -97,7 +106,7 @@ def prune(
     """Return a boolean mask (True = kept) for every prunable parameter; the model is not changed.
 
     Args:
-        name: algorithm, one of `espalier.pruning.names()`.
+        name: algorithm, one of `espalier.pruning.names()`, or import path or file of your own.
         model: the network as it is at the moment of pruning.
         batches: iterable of (inputs, labels); `()` for algorithms that need no data.
         sparsity: share to remove, in [0, 1); of weights, or of units for a unit-level algorithm.
@@ -142,8 +151,32 @@ def scores(
     return {key: values[key].detach().cpu() for key in request.parameters}
 
 
+def dynamics(
+    name: str,
+    masks: Mapping[str, Tensor],
+    sparsity: float,
+    horizon: Horizon,
+    seed: int = 0,
+    **options: Any,
+) -> Dynamics:
+    """Return what changes the masks while a network is trained, by an algorithm that does.
+
+    Args:
+        name, sparsity, seed, options: as in `prune`.
+        masks: the masks that `prune` returned.
+        horizon: how long the network is trained.
+
+    Raises:
+        ConfigurationError: unknown name or option, or an algorithm with masks that stay.
+    """
+    module, chosen = _algorithm(name, options)
+    if not hasattr(module, "dynamics"):
+        raise ConfigurationError(f"pruner {name!r} does not change masks during training")
+    return module.dynamics(dict(masks), float(sparsity), chosen, horizon, seed)
+
+
 def _algorithm(name: str, options: Mapping[str, Any]) -> tuple[ModuleType, Any]:
-    module = importlib.import_module(module_of(name))
+    module = load(name)
     known = [field.name for field in dataclasses.fields(module.Options)]
     for key in options:
         if key not in known:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from espalier.errors import ConfigurationError
 from espalier.pruning.contract import Request
 
+WHEN = "after"
+
 # Guards ceil(sparsity * width) against products such as 0.7 * 10 = 7.000000000000001.
 _ROUNDING = 1e-9
 
