@@ -62,7 +62,14 @@ def test_every_key_is_described():
         ),
         ({"pruning": {"epochs": 10}}, "pruning comes after 0.7 of 20 epochs"),
         ({"pruning": {"options": {"count": "x"}}}, r"option of pruner.*Did you mean 'counts'"),
-        ({"pruning": {"strength": {"0.5": 1e-4}}}, "has no value for sparsity 0.675"),
+        (
+            {"pruning_overrides": {"group_magnitude": {"strength": {"0.5": 1e-4}}}},
+            "has no value for sparsity 0.675",
+        ),
+        (
+            {"pruning_overrides": {"digits": {"algorithm": "snip"}}},
+            r"pruning_overrides\.digits\.algorithm: set it under a pruner's name",
+        ),
         (
             {"detector_options": {"nested_sbm": {"hierarchie": 3}}},
             r"Did you mean 'hierarchies'\?",

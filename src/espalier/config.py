@@ -50,10 +50,16 @@ class DatasetOptions(Section):
         description="Newick file of the true class tree; config/hierarchies/{source}.nwk, or "
         "left out.",
     )
-    splits: Literal["text", "published"] = Field(
+    per_class: int | None = Field(
+        None,
+        ge=1,
+        description="Keep at most this many training, and as many test, images of every class.",
+    )
+    splits: Literal["text", "full", "published"] = Field(
         "text",
         description="text: validation images are held out of the training images, all test images "
-        "test. published: train on all training images, half of the test images validate.",
+        "test. full: all training images train, none validate. published: train on all training "
+        "images, half of the test images validate.",
     )
 
     @field_validator("source")
@@ -102,20 +108,35 @@ class Training(Section):
 
 
 class Pruning(Section):
-    """How a pruned network is trained, pruned once and fine-tuned."""
+    """Pruning before, during or after training."""
 
+    algorithm: str | None = Field(
+        None,
+        description="Name, import path or file of the algorithm; the pruner's own name if left "
+        "out. Set per pruner.",
+    )
+    batch_size: int = Field(
+        128, ge=1, description="Training images per batch that the algorithm scores with."
+    )
     strength: float | dict[str, float] = Field(
-        1e-4,
-        description="Weight of the group-Hoyer-square regulariser until pruning; one number, or "
-        "one per sparsity.",
+        0.0,
+        description="Pruning after training: weight of the group-Hoyer-square regulariser until "
+        "then; one number, or one per sparsity.",
     )
     prune_at: float = Field(
-        0.7, gt=0, le=1, description="Share of the dense epochs after which to prune."
+        0.7,
+        gt=0,
+        le=1,
+        description="Pruning after training: share of the dense epochs after which to prune.",
     )
     epochs: int | None = Field(
         None,
         ge=1,
-        description="Epochs in all, fine-tuning included; twice those of training if null.",
+        description="Pruning after training: epochs in all, fine-tuning included; twice those of "
+        "training if null.",
+    )
+    mask_history: bool = Field(
+        False, description="Pruning during training: store the masks of every epoch."
     )
     options: dict[str, Any] = Field({}, description="Options of the pruning algorithm itself.")
 
@@ -152,6 +173,12 @@ class Distances(Section):
 class Settings(Section):
     """The whole configuration."""
 
+    analyses: list[Literal["hierarchy", "accuracy"]] = Field(
+        ["hierarchy"],
+        min_length=1,
+        description="What is made of the networks: hierarchy (class trees and their distances), "
+        "accuracy (one table by data set, pruner, model and sparsity).",
+    )
     datasets: list[Token] = Field(
         ["digits"], min_length=1, description="Data sets, by name; options below."
     )
@@ -198,7 +225,7 @@ class Settings(Section):
     )
     pruning: Pruning = Field(Pruning(), description="How pruned networks are made.")  # type: ignore[call-arg]
     pruning_overrides: dict[str, dict[str, Any]] = Field(
-        {},
+        {"group_magnitude": {"strength": 1e-4}},
         description="Changes to pruning by 'pruner', 'model', 'dataset' or 'dataset/model'; the "
         "most specific wins.",
     )
@@ -218,7 +245,7 @@ class Settings(Section):
         "auto", description="A Python that has graph-tool; auto looks for one on this machine."
     )
 
-    @field_validator("datasets", "models", "pruners", "sparsities", "seeds", "detectors")
+    @field_validator("datasets", "models", "pruners", "sparsities", "seeds", "detectors", "analyses")
     @classmethod
     def _no_repeats(cls, values: list[Any]) -> list[Any]:
         repeated = sorted({value for value in values if values.count(value) > 1})
@@ -243,7 +270,7 @@ class Settings(Section):
         for model in self.models:
             _check(_known_model, str(self.model(model).architecture))
         for pruner in self.pruners:
-            _check(_known_pruner, pruner, {})
+            _check(_known_pruner, self.algorithm(pruner), {})
         for detector in dict.fromkeys([*self.detectors, *self.detector_options]):
             _check(_known_detector, detector, self.detector_options.get(detector, {}))
         for dataset in self.datasets:
@@ -261,7 +288,9 @@ class Settings(Section):
             ("training_overrides", known),
             ("pruning_overrides", known | set(self.pruners)),
         ):
-            for key in getattr(self, section):
+            for key, changes in getattr(self, section).items():
+                if "algorithm" in changes and key not in self.pruners:
+                    raise ValueError(f"{section}.{key}.algorithm: set it under a pruner's name")
                 wellformed = all(_TOKEN.fullmatch(part) for part in key.split("/"))
                 if not wellformed or key.count("/") > 1:
                     raise ValueError(f"{section}: {key!r} is not 'name' or 'dataset/model'")
@@ -272,7 +301,7 @@ class Settings(Section):
     def _may_be_elsewhere(self, key: str) -> bool:
         """Return whether `key` names known things that this experiment merely does not use."""
         known = {*SOURCES, *_model_names(), *self.pruners, *self.dataset_options}
-        known |= {*self.model_options, *self.datasets, *self.models}
+        known |= {*self.model_options, *self.datasets, *self.models, *_pruner_names()}
         return all(part in known for part in key.split("/"))
 
     def dataset(self, name: str) -> DatasetOptions:
@@ -293,15 +322,27 @@ class Settings(Section):
         keys = (model, dataset, f"{dataset}/{model}")
         return _override(self.training, self.training_overrides, keys, "training_overrides")
 
+    def algorithm(self, pruner: str) -> str:
+        """Return the name, import path or file of a pruner's algorithm."""
+        return self.pruning_overrides.get(pruner, {}).get("algorithm") or pruner
+
+    def acts(self, pruner: str) -> str:
+        """Return when a pruner acts: "before", "during" or "after" training."""
+        from espalier.pruning.registry import acts
+
+        return acts(self.algorithm(pruner))
+
     def pruning_of(self, dataset: str, model: str, pruner: str) -> Pruning:
         """Return how (dataset, model, pruner) is pruned, overrides applied and epochs filled in."""
         keys = (pruner, model, dataset, f"{dataset}/{model}")
         section = _override(self.pruning, self.pruning_overrides, keys, "pruning_overrides")
-        _check(_known_pruner, pruner, section.options)
+        algorithm = self.algorithm(pruner)
+        _check(_known_pruner, algorithm, section.options)
+        section = section.model_copy(update={"algorithm": algorithm})
         dense_epochs = self.recipe(dataset, model).epochs
         if section.epochs is None:
             section = section.model_copy(update={"epochs": 2 * dense_epochs})
-        if section.epochs <= section.prune_at * dense_epochs:
+        if self.acts(pruner) == "after" and section.epochs <= section.prune_at * dense_epochs:
             raise ConfigurationError(
                 f"pruning.epochs is {section.epochs} for {dataset}/{model}, but pruning comes "
                 f"after {section.prune_at:g} of {dense_epochs} epochs; give it more epochs"
@@ -423,6 +464,12 @@ def _check_named(
 
 def _model_names() -> list[str]:
     from espalier.models.registry import names
+
+    return names()
+
+
+def _pruner_names() -> tuple[str, ...]:
+    from espalier.pruning.registry import names
 
     return names()
 

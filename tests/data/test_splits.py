@@ -62,9 +62,15 @@ def test_split_dataset_takes_the_images(scheme: str) -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ConfigurationError, match="'text' or 'published'"):
+    with pytest.raises(ConfigurationError, match="'text', 'full' or 'published'"):
         split_indices(10, 10, "thesis")
     with pytest.raises(DataError, match="4 training and 10 test images are too few"):
         split_indices(4, 10)
     with pytest.raises(DataError, match="too few"):
         split_indices(10, 1, "published")
+
+
+def test_the_full_scheme_holds_nothing_out() -> None:
+    split = split_indices(6, 4, "full")
+    assert split.train.tolist() == list(range(6)) and split.test.tolist() == list(range(4))
+    assert len(split.validation) == 0

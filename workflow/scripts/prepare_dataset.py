@@ -14,6 +14,7 @@ with job(snakemake.log[0], snakemake.threads):
         path=options["path"],
         checksum=options["sha256"],
         image_size=options["image_size"],
+        per_class=options["per_class"],
         mirrors=all_mirrors(snakemake.config["mirrors"]),
     )
     record = provenance(snakemake.params.code, options, None)

@@ -12,7 +12,7 @@ import numpy as np
 from espalier.data.folder import read_image_folder
 from espalier.data.prepared import PreparedDataset, read_dataset
 from espalier.data.public import PUBLIC, fetch
-from espalier.data.sampling import held_out
+from espalier.data.sampling import balanced, held_out
 from espalier.data.verify import check_file
 from espalier.errors import ConfigurationError, DataError, MissingDependencyError, unknown_name
 
@@ -28,6 +28,7 @@ def prepare(
     image_size: int | None = None,
     download: bool = True,
     seed: int = 0,
+    per_class: int | None = None,
 ) -> PreparedDataset:
     """Return a data set in the prepared form, from the first place that has it.
 
@@ -45,7 +46,8 @@ def prepare(
             mirror. The official files are checked against their own checksums in any case.
         image_size: the images of a folder are resized to this many pixels a side.
         download: whether to try the official download after the mirrors.
-        seed: draws the test images where a source has none of its own.
+        seed: draws the test images where a source has none of its own, and the balanced part.
+        per_class: keep at most this many training and as many test images of every class.
 
     Raises:
         ConfigurationError: an unknown source, or arguments that the source does not take.
@@ -62,6 +64,20 @@ def prepare(
         raise ConfigurationError(
             f"data set {name!r}: only the source 'folder' resizes images (image_size)"
         )
+    whole = _whole(name, chosen, path, mirrors, checksum, image_size, download, seed)
+    return whole if per_class is None else _balanced_part(whole, per_class, seed)
+
+
+def _whole(
+    name: str,
+    chosen: str,
+    path: str | os.PathLike[str] | None,
+    mirrors: Iterable[str | os.PathLike[str]],
+    checksum: str | None,
+    image_size: int | None,
+    download: bool,
+    seed: int,
+) -> PreparedDataset:
     if chosen == "digits":
         return _digits(seed)
     if chosen == "folder":
@@ -74,6 +90,20 @@ def prepare(
             check_file(file, checksum)
         return read_dataset(file)
     return fetch(chosen, [str(mirror) for mirror in mirrors], checksum, download)
+
+
+def _balanced_part(whole: PreparedDataset, per_class: int, seed: int) -> PreparedDataset:
+    if per_class < 1:
+        raise ConfigurationError(f"per_class is {per_class}; keep at least one image of each class")
+    train = balanced(whole.y_train, per_class, seed, "train")
+    test = balanced(whole.y_test, per_class, seed, "test")
+    return PreparedDataset(
+        whole.x_train[train],
+        whole.y_train[train],
+        whole.x_test[test],
+        whole.y_test[test],
+        whole.class_names,
+    )
 
 
 def all_mirrors(configured: Iterable[str]) -> list[str]:

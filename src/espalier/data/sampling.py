@@ -1,4 +1,4 @@
-"""Test images for sources that have none of their own."""
+"""Parts of a data set: held-out test images, and as many images of every class."""
 
 from __future__ import annotations
 
@@ -22,3 +22,19 @@ def held_out(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
         order = numpy_generator(seed, "test images", int(label)).permutation(members)
         marked[order[:count]] = True
     return marked
+
+
+def balanced(labels: np.ndarray, per_class: int, seed: int, part: str) -> np.ndarray:
+    """Return sorted indices of at most `per_class` images of each class.
+
+    Args:
+        labels: (n,) class indices.
+        per_class: images to keep of each class; a class with fewer keeps all.
+        seed: draws from the stream (seed, "balanced part", part, class).
+        part: "train" or "test".
+    """
+    kept = []
+    for label in np.unique(labels):
+        generator = numpy_generator(seed, "balanced part", part, int(label))
+        kept.append(generator.permutation(np.flatnonzero(labels == label))[:per_class])
+    return np.sort(np.concatenate(kept))

@@ -46,22 +46,28 @@ def split_indices(num_train: int, num_test: int, scheme: str = "text", seed: int
     many as there are test images but at most one fifth of the training images: 10,000 of 60,000
     for Fashion-MNIST, 2,000 of 10,000 for CIFAR-20. All test images test.
 
-    "published" (the public code): all training images train; the test images are permuted with
+    "full" (Cunegatti et al. 2024): all training images train, all test images test, none validate.
+
+    "published" (the public code of Petkov): all training images train; the test images are permuted with
     torch's generator, seed 27, the first half validates and the second tests, as
     `torch.utils.data.random_split` divides them. Here `seed` has no influence.
 
     Args:
         num_train: number of training images.
         num_test: number of test images.
-        scheme: "text" or "published".
+        scheme: "text", "full" or "published".
         seed: draws the validation images of "text" from the stream (seed, "validation").
 
     Raises:
         ConfigurationError: an unknown scheme.
         DataError: too few images to have at least one in each part.
     """
-    if scheme not in ("text", "published"):
-        raise ConfigurationError(f"split scheme is {scheme!r}; use 'text' or 'published'")
+    if scheme not in ("text", "full", "published"):
+        raise ConfigurationError(f"split scheme is {scheme!r}; use 'text', 'full' or 'published'")
+    if scheme == "full":
+        _require(num_train >= 1 and num_test >= 1, scheme, num_train, num_test)
+        none = np.arange(0)
+        return Split(np.arange(num_train), none, np.arange(num_test), "train")
     if scheme == "published":
         _require(num_train >= 1 and num_test >= 2, scheme, num_train, num_test)
         import torch
