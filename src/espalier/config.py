@@ -37,8 +37,8 @@ class DatasetOptions(Section):
 
     source: str | None = Field(
         None,
-        description="digits, fashion_mnist, mnist, cifar10, cifar100, cifar20, folder (images by "
-        "class) or npz (prepared form); the data set's own name if left out.",
+        description="digits, fashion_mnist, mnist, cifar10, cifar100, cifar20, tiny_imagenet, folder "
+        "(images by class) or npz (prepared form); the data set's own name if left out.",
     )
     path: str | None = Field(None, description="The folder or NPZ of the sources folder and npz.")
     sha256: str | None = Field(None, description="Expected SHA-256 of the NPZ, checked if given.")
@@ -84,17 +84,36 @@ class Training(Section):
 
     epochs: int = Field(20, ge=1, description="Epochs of the dense run.")
     batch_size: int = Field(64, ge=1, description="Images per update.")
-    optimizer: Literal["adam"] = Field("adam", description="The optimiser.")
+    optimizer: Literal["adam", "sgd"] = Field("adam", description="The optimiser.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.")
+    nesterov: bool = Field(False, description="Nesterov's form of the momentum.")
     learning_rate: float = Field(1e-3, gt=0, description="Learning rate at the first epoch.")
-    weight_decay: float = Field(1e-5, ge=0, description="L2 penalty, as torch's Adam adds it.")
-    schedule: Literal["cosine", "constant"] = Field(
-        "cosine", description="cosine: annealed to 0 over the epochs, one step an epoch."
+    weight_decay: float = Field(1e-5, ge=0, description="L2 penalty, added to the gradient.")
+    schedule: Literal["cosine", "constant", "milestones"] = Field(
+        "cosine",
+        description="cosine: annealed to 0 over the epochs, one step an epoch. milestones: the "
+        "rate falls by the factor gamma at each of them.",
     )
-    augmentation: Literal["none", "thesis"] = Field(
+    milestones: list[Annotated[float, Field(gt=0)]] = Field(
+        [], description="After how many epochs the rate falls; below 1: shares of the epochs."
+    )
+    gamma: float = Field(0.1, gt=0, le=1, description="Factor on the rate at a milestone.")
+    augmentation: Literal["none", "thesis", "crop", "crop_flip"] = Field(
         "none",
-        description="thesis: flip, rotation, shear, scale and colour jitter of the thesis. Flips "
+        description="thesis: flip, rotation, shear, scale and colour jitter of the thesis. "
+        "crop_flip: a window of the padded image, mirrored or not; crop: the window alone. Flips "
         "change what a digit is, so the digits use none.",
     )
+    crop_padding: int = Field(4, ge=1, description="Pixels of padding for a crop.")
+    normalisation: Literal["symmetric", "standard"] = Field(
+        "symmetric",
+        description="symmetric: pixels to -1..1. standard: mean 0 and deviation 1 of each channel "
+        "over the training images.",
+    )
+    precision: Literal["float32", "mixed"] = Field(
+        "float32", description="mixed: the forward pass in bfloat16 where that is safe."
+    )
+    compiled: bool = Field(False, description="Compile the training step on a GPU.")
     shuffle: bool = Field(True, description="A new order every epoch; the published code has none.")
     evaluation: Literal["eval", "published"] = Field(
         "eval",
@@ -320,7 +339,9 @@ class Settings(Section):
     def recipe(self, dataset: str, model: str) -> Training:
         """Return how (dataset, model) is trained, overrides applied."""
         keys = (model, dataset, f"{dataset}/{model}")
-        return _override(self.training, self.training_overrides, keys, "training_overrides")
+        training = _override(self.training, self.training_overrides, keys, "training_overrides")
+        _check(_known_recipe, training)
+        return training
 
     def algorithm(self, pruner: str) -> str:
         """Return the name, import path or file of a pruner's algorithm."""
@@ -478,6 +499,12 @@ def _known_model(architecture: str) -> None:
     from espalier.models.registry import module_of
 
     module_of(architecture)
+
+
+def _known_recipe(training: Training) -> None:
+    from espalier.training.recipe import Recipe
+
+    Recipe(**training.model_dump(exclude={"first_checkpoint"}))
 
 
 def _known_pruner(name: str, options: Mapping[str, Any]) -> None:

@@ -299,3 +299,14 @@ def test_mirrors_of_the_environment_come_first(monkeypatch):
     assert all_mirrors(["c"]) == ["/a/b", "https://example.org/data", "c"]
     monkeypatch.delenv("ESPALIER_MIRRORS")
     assert all_mirrors(["c"]) == ["c"]
+
+
+def test_a_balanced_part(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "own.npz", tiny())
+    part = prepare("own", "npz", tmp_path / "own.npz", per_class=2)
+    assert np.bincount(part.y_train).tolist() == [2, 2, 2]
+    assert np.bincount(part.y_test).tolist() == [2, 2, 2]
+    again = prepare("own", "npz", tmp_path / "own.npz", per_class=2)
+    assert np.array_equal(part.x_train, again.x_train)
+    with pytest.raises(ConfigurationError, match="per_class is 0"):
+        prepare("own", "npz", tmp_path / "own.npz", per_class=0)

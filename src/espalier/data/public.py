@@ -1,4 +1,4 @@
-"""The public data sets: mirrors first, then the official download through torchvision.
+"""The public data sets: mirrors first, then the official download.
 
 `cifar20` is the part of CIFAR-100 in the superclasses medium-sized mammals, large carnivores,
 vehicles 1 and vehicles 2 (20 classes, in alphabetical order), the second data set of Petkov (2021).
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from espalier.data import tiny_imagenet
 from espalier.data.prepared import PreparedDataset, read_dataset
 from espalier.data.verify import check_file
 from espalier.errors import DataError
@@ -24,9 +25,12 @@ from espalier.files import atomic_path
 
 @dataclass(frozen=True)
 class _Public:
-    """A class of torchvision.datasets, and its names for the classes where we use others."""
+    """A class of torchvision.datasets, and its names for the classes where we use others.
 
-    torchvision_class: str
+    `tiny_imagenet` has no such class: it is read from its own archive.
+    """
+
+    torchvision_class: str | None
     class_names: tuple[str, ...] | None = None
 
 
@@ -36,6 +40,7 @@ PUBLIC = {
     "cifar10": _Public("CIFAR10"),
     "cifar100": _Public("CIFAR100"),
     "cifar20": _Public("CIFAR100"),
+    "tiny_imagenet": _Public(None),
 }
 CIFAR20_CLASSES = (
     "bear", "bicycle", "bus", "fox", "lawn_mower", "leopard", "lion", "motorcycle",
@@ -144,6 +149,13 @@ def _from_npz(
     return f"no {source}.npz{location.refusal}"
 
 
+def _from_tiny_imagenet(location: _Location, work: Path) -> PreparedDataset | str:
+    path = location.get([tiny_imagenet.ARCHIVE], work)
+    if path is None:
+        return f"no {tiny_imagenet.ARCHIVE}{location.refusal}"
+    return tiny_imagenet.read_archive(path)
+
+
 def _official_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
     """Return (file name, MD5) of the official files, and the folders where a mirror has them."""
     dataset = _torchvision_class(source)
@@ -154,6 +166,8 @@ def _official_files(source: str) -> tuple[list[tuple[str, str]], list[str]]:
 
 
 def _from_official_files(source: str, location: _Location, work: Path) -> PreparedDataset | str:
+    if source == "tiny_imagenet":
+        return _from_tiny_imagenet(location, work)
     files, folders = _official_files(source)
     dataset = _torchvision_class(source)
     staged = work / "staged"
@@ -171,6 +185,10 @@ def _from_official_files(source: str, location: _Location, work: Path) -> Prepar
 
 
 def _from_download(source: str, work: Path) -> PreparedDataset | str:
+    if source == "tiny_imagenet":
+        server = _Location(tiny_imagenet.ADDRESS.rpartition("/")[0])
+        found = _from_tiny_imagenet(server, work)
+        return f"{server.mirror}: {found}" if isinstance(found, str) else found
     root = work / "download"
     root.mkdir()
     try:
@@ -210,4 +228,6 @@ def _cifar20(cifar100: PreparedDataset) -> PreparedDataset:
 def _torchvision_class(source: str) -> type:
     from espalier.data.torchvision_shim import import_torchvision
 
-    return getattr(import_torchvision().datasets, PUBLIC[source].torchvision_class)
+    name = PUBLIC[source].torchvision_class
+    assert name is not None
+    return getattr(import_torchvision().datasets, name)

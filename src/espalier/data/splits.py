@@ -48,8 +48,8 @@ def split_indices(num_train: int, num_test: int, scheme: str = "text", seed: int
 
     "full" (Cunegatti et al. 2024): all training images train, all test images test, none validate.
 
-    "published" (the public code of Petkov): all training images train; the test images are permuted with
-    torch's generator, seed 27, the first half validates and the second tests, as
+    "published" (the public code of Petkov): all training images train; the test images are
+    permuted with torch's generator, seed 27, the first half validates and the second tests, as
     `torch.utils.data.random_split` divides them. Here `seed` has no influence.
 
     Args:
