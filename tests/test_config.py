@@ -119,8 +119,8 @@ def test_strength_per_sparsity():
 
 
 def test_names_of_sparsities():
-    tokens = [config.sparsity_token(value) for value in (0, 0.5, 0.675, 0.99)]
-    assert tokens == ["0", "0.5", "0.675", "0.99"]
+    tokens = [config.sparsity_token(value) for value in (0, 0.5, 0.675, 0.99, 0.12345678)]
+    assert tokens == ["0", "0.5", "0.675", "0.99", "0.12345678"]
 
 
 @pytest.mark.parametrize("name", ["fashion_small", "class_hierarchies"])

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import typing
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,8 +38,8 @@ class DatasetOptions(Section):
 
     source: str | None = Field(
         None,
-        description="digits, fashion_mnist, mnist, cifar10, cifar100, cifar20, tiny_imagenet, folder "
-        "(images by class) or npz (prepared form); the data set's own name if left out.",
+        description="digits, fashion_mnist, mnist, cifar10, cifar100, cifar20, tiny_imagenet, "
+        "folder (images by class) or npz (prepared form); the data set's own name if left out.",
     )
     path: str | None = Field(None, description="The folder or NPZ of the sources folder and npz.")
     sha256: str | None = Field(None, description="Expected SHA-256 of the NPZ, checked if given.")
@@ -74,9 +75,19 @@ class ModelOptions(Section):
     """One network: an architecture and its width."""
 
     architecture: str | None = Field(
-        None, description="Name in the model registry; the model's own name if left out."
+        None,
+        description="Name in the model registry, torchvision:<classifier>, or file.py:function; "
+        "the model's own name if left out.",
     )
     width: float = Field(1.0, gt=0, le=16, description="Factor on every hidden layer's units.")
+    initialisation: Literal["default", "kaiming_normal"] = Field(
+        "default",
+        description="default: what torch's layers do. kaiming_normal: N(0, 2 / fan-in) weights and "
+        "zero biases.",
+    )
+    frozen_biases: bool = Field(
+        False, description="Biases of convolutions and dense layers stay zero."
+    )
 
 
 class Training(Section):
@@ -239,8 +250,8 @@ class Settings(Section):
     training: Training = Field(Training(), description="How networks are trained.")  # type: ignore[call-arg]
     training_overrides: dict[str, dict[str, Any]] = Field(
         {},
-        description="Changes to training by 'model', 'dataset' or 'dataset/model'; the most "
-        "specific wins.",
+        description="Changes to training by 'model', 'dataset', 'dataset/model' or 'pruner'; what "
+        "comes later in this list wins.",
     )
     pruning: Pruning = Field(Pruning(), description="How pruned networks are made.")  # type: ignore[call-arg]
     pruning_overrides: dict[str, dict[str, Any]] = Field(
@@ -264,7 +275,9 @@ class Settings(Section):
         "auto", description="A Python that has graph-tool; auto looks for one on this machine."
     )
 
-    @field_validator("datasets", "models", "pruners", "sparsities", "seeds", "detectors", "analyses")
+    @field_validator(
+        "analyses", "datasets", "models", "pruners", "sparsities", "seeds", "detectors"
+    )
     @classmethod
     def _no_repeats(cls, values: list[Any]) -> list[Any]:
         repeated = sorted({value for value in values if values.count(value) > 1})
@@ -302,11 +315,8 @@ class Settings(Section):
 
     def _check_overrides(self) -> None:
         pairs = {f"{dataset}/{model}" for dataset in self.datasets for model in self.models}
-        known = pairs | set(self.datasets) | set(self.models)
-        for section, names in (
-            ("training_overrides", known),
-            ("pruning_overrides", known | set(self.pruners)),
-        ):
+        names = pairs | set(self.datasets) | set(self.models) | {"dense", *self.pruners}
+        for section in ("training_overrides", "pruning_overrides"):
             for key, changes in getattr(self, section).items():
                 if "algorithm" in changes and key not in self.pruners:
                     raise ValueError(f"{section}.{key}.algorithm: set it under a pruner's name")
@@ -336,9 +346,9 @@ class Settings(Section):
         options = self.model_options.get(name, ModelOptions())  # type: ignore[call-arg]
         return options.model_copy(update={"architecture": options.architecture or name})
 
-    def recipe(self, dataset: str, model: str) -> Training:
-        """Return how (dataset, model) is trained, overrides applied."""
-        keys = (model, dataset, f"{dataset}/{model}")
+    def recipe(self, dataset: str, model: str, pruner: str = "dense") -> Training:
+        """Return how (dataset, model, pruner) is trained, overrides applied."""
+        keys = (model, dataset, f"{dataset}/{model}", pruner)
         training = _override(self.training, self.training_overrides, keys, "training_overrides")
         _check(_known_recipe, training)
         return training
@@ -360,7 +370,7 @@ class Settings(Section):
         algorithm = self.algorithm(pruner)
         _check(_known_pruner, algorithm, section.options)
         section = section.model_copy(update={"algorithm": algorithm})
-        dense_epochs = self.recipe(dataset, model).epochs
+        dense_epochs = self.recipe(dataset, model, pruner).epochs
         if section.epochs is None:
             section = section.model_copy(update={"epochs": 2 * dense_epochs})
         if self.acts(pruner) == "after" and section.epochs <= section.prune_at * dense_epochs:
@@ -392,7 +402,7 @@ def strength_at(pruning: Pruning, sparsity: float) -> float:
 
 def sparsity_token(sparsity: float) -> str:
     """Return a sparsity as it stands in a path: 0.675, and 0 for the dense network."""
-    return f"{sparsity:g}"
+    return f"{Decimal(str(sparsity)).normalize():f}"
 
 
 def load(values: Mapping[str, Any]) -> Settings:

@@ -37,7 +37,7 @@ def test_every_algorithm_keeps_the_contract(name: str) -> None:
     assert module.Options() == module.Options()
     model = models.build("small_cnn", 3, (1, 8, 8), width=0.25, seed=0)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    batches = [(torch.randn(8, 1, 8, 8), torch.arange(8) % 3)]
+    batches = [(torch.randn(30, 1, 8, 8), torch.arange(30) % 3)]
     masks = prune(name, model, batches, 0.5, seed=1)
     again = prune(name, model, batches, 0.5, seed=1)
     assert list(masks) == list(prunable_parameters(model))
@@ -95,3 +95,13 @@ def test_unknown_names_and_options() -> None:
 def test_package_says_what_it_lacks() -> None:
     with pytest.raises(AttributeError, match="no attribute 'prun'"):
         _ = pruning.prun
+
+
+def test_weights_that_are_computed_or_shared_are_refused() -> None:
+    normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), nn.Linear(3, 2))
+    with pytest.raises(ConfigurationError, match=r"0\.weight is computed from other tensors"):
+        prune("magnitude", normed, (), 0.5)
+    tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    tied[1].weight = tied[0].weight
+    with pytest.raises(ConfigurationError, match=r"0\.weight and 1\.weight are one shared weight"):
+        prune("magnitude", tied, (), 0.5)

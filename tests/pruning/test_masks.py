@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from espalier import models
 from espalier.errors import DataError
@@ -19,7 +17,6 @@ from espalier.pruning import (
     unit_masks,
     write_masks,
 )
-from espalier.pruning.compaction import compact
 from espalier.pruning.masks import removed_entries
 
 
@@ -91,43 +88,3 @@ def test_files_with_other_arrays_are_refused(tmp_path: Path) -> None:
         read_masks(tmp_path / "bad.npz")
     with pytest.raises(DataError, match=r"absent.npz does not exist"):
         read_masks(tmp_path / "absent.npz")
-
-
-@pytest.mark.parametrize("name", models.names())
-def test_compact_network_computes_the_same(name: str) -> None:
-    model = models.build(name, 5, (1, 20, 20), width=0.5, seed=0)
-    for key, buffer in model.named_buffers():
-        if key.endswith(("running_mean", "running_var")):
-            buffer.uniform_(0.1, 1, generator=torch.Generator().manual_seed(1))
-    masks = prune("group_magnitude", model, (), 0.75)
-    small, small_masks, back = compact(model, masks)
-    apply_masks(model, masks)
-    inputs = torch.randn(4, 1, 20, 20)
-    torch.testing.assert_close(small.eval()(inputs), model.eval()(inputs))
-    assert sum(w.numel() for w in small.parameters()) < 0.1 * sum(
-        w.numel() for w in model.parameters()
-    )
-    assert all(bool(mask.all()) for mask in small_masks.values())
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    back.restore(model, small)
-    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 100), st.sampled_from([0.02, 0.1, 0.5]))
-def test_compaction_of_any_masks_keeps_the_function(seed: int, density: float) -> None:
-    model = models.build("mlp-16-12-9-3", 3, (1, 4, 4), seed=seed)
-    masks = random_masks(model, density, seed)
-    small, small_masks, back = compact(model, masks)
-    apply_masks(small, small_masks)
-    apply_masks(model, masks)
-    inputs = torch.randn(6, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
-    torch.testing.assert_close(small(inputs), model(inputs))
-    with torch.no_grad():
-        for parameter in small.parameters():
-            parameter.add_(1)
-    apply_masks(small, small_masks)
-    back.restore(model, small)
-    torch.testing.assert_close(small(inputs), model(inputs))
-    for name, mask in masks.items():
-        assert not model.get_parameter(name).detach()[~mask].any()

@@ -7,7 +7,14 @@ import torch
 from torch.nn import functional
 
 from espalier.data.torchvision_shim import import_torchvision
-from espalier.training.augmentation import Augmentation, augment, draw_augmentation
+from espalier.training.augmentation import (
+    Augmentation,
+    Crops,
+    augment,
+    crop,
+    draw_augmentation,
+    draw_crops,
+)
 
 import_torchvision()
 from torchvision.transforms import InterpolationMode  # noqa: E402
@@ -114,3 +121,36 @@ def test_draws_have_the_thesis_ranges() -> None:
         assert float(values.mean()) == pytest.approx((low + high) / 2, abs=0.02 * (high - low))
     assert float(drawn.flip.float().mean()) == pytest.approx(0.5, abs=0.02)
     assert sorted(drawn.jitter_order) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (6, 11)])
+def test_crops_are_those_of_torchvision(size: tuple[int, int]) -> None:
+    height, width = size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(1, 256, (30, height, width, 3), generator=generator, dtype=torch.uint8)
+    drawn = draw_crops(30, 3, True, generator)
+    result = crop(images, drawn, 3)
+    for k, (row, column, flip) in enumerate(
+        zip(drawn.row.tolist(), drawn.column.tolist(), drawn.flip.tolist(), strict=True)
+    ):
+        expected = oracle.crop(oracle.pad(images[k].permute(2, 0, 1), [3]), row, column, *size)
+        expected = oracle.hflip(expected) if flip else expected
+        assert torch.equal(result[k], expected.permute(1, 2, 0))
+    assert 0 < int(drawn.flip.sum()) < 30
+
+
+def test_draws_of_crops_are_uniform() -> None:
+    drawn = draw_crops(18000, 4, True, torch.Generator().manual_seed(0))
+    for offsets in (drawn.row, drawn.column):
+        counts = torch.bincount(offsets, minlength=9)
+        assert len(counts) == 9
+        assert float((counts / 2000 - 1).abs().max()) < 0.1
+    assert float(drawn.flip.float().mean()) == pytest.approx(0.5, abs=0.02)
+    pairs = torch.bincount(9 * drawn.row + drawn.column)
+    assert len(pairs) == 81
+    assert int(pairs.min()) > 150
+    still = draw_crops(100, 4, False, torch.Generator().manual_seed(0))
+    assert not still.flip.any()
+    images = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8, 1)
+    middle = Crops(torch.tensor([4]), torch.tensor([4]), torch.tensor([False]))
+    assert torch.equal(crop(images, middle, 4), images)

@@ -191,7 +191,7 @@ def test_masked_weights_stay_exactly_zero(tmp_path: Path, kind: str) -> None:
 
 
 def test_training_without_removed_units_is_masked_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    from espalier.training import loop
+    from espalier.training import inputs, sparse
 
     images, labels = corners(64)
     recipe = Recipe(3, 16, learning_rate=1e-3)
@@ -204,8 +204,12 @@ def test_training_without_removed_units_is_masked_training(monkeypatch: pytest.M
         model.double()
         masks = prune("group_magnitude", model, (), 0.5)
         if whole:
-            monkeypatch.setattr(loop, "compact", lambda m, k: (m, dict(k), loop.Compaction({})))
-        monkeypatch.setattr(loop, "normalise", lambda x: x.double() / 127.5 - 1)
+            monkeypatch.setattr(
+                sparse, "compact_for_training", lambda m, k: (m, dict(k), sparse.Compaction({}))
+            )
+        monkeypatch.setattr(
+            inputs.Normalisation, "of_pixels", lambda self, x: x.double() / 127.5 - 1
+        )
         train(model, images, labels, recipe, 0, masks=masks, log=quiet)
         results.append((weights(model), unit_masks(masks)))
     alive = {name.split(".")[0]: units for name, units in results[0][1].items()}

@@ -9,7 +9,8 @@ sys.path.insert(
 )
 
 from espalier import config as settings_of
-from espalier.models.registry import module_of
+from espalier.models.registry import module_of as module_of_model
+from espalier.pruning.registry import module_of as module_of_pruner
 from espalier.provenance import code_of as digest_of_code
 
 SETTINGS = settings_of.load(config)
@@ -25,6 +26,16 @@ GPUS = int(SETTINGS.device == "cuda")
 OTHER_DETECTORS = [name for name in SETTINGS.detectors if name != "nested_sbm"]
 
 
+def pruners(when):
+    """The pruners that act before, during or after training."""
+    return [name for name in SETTINGS.pruners if SETTINGS.acts(name) == when]
+
+
+def any_of(names):
+    """A constraint that lets these names through, and nothing where there are none."""
+    return "|".join(names) or "none"
+
+
 wildcard_constraints:
     dataset="|".join(SETTINGS.datasets),
     model="|".join(SETTINGS.models),
@@ -32,7 +43,7 @@ wildcard_constraints:
     sparsity=r"0|0\.[0-9]+",
     seed="[0-9]+",
     checkpoint="[0-9]+",
-    detector="|".join(OTHER_DETECTORS) or "none",
+    detector=any_of(OTHER_DETECTORS),
     figure="[a-z0-9_]+",
 
 
@@ -43,9 +54,8 @@ def code_of(script, *modules):
 
 def network_code(wildcards):
     """The module of the network, which the library loads by name."""
-    return module_of(SETTINGS.model(wildcards.model).architecture).removeprefix(
-        "espalier."
-    )
+    architecture = SETTINGS.model(wildcards.model).architecture
+    return module_of_model(architecture).removeprefix("espalier.")
 
 
 def code_with_network(script):
@@ -80,15 +90,25 @@ def network_of(wildcards):
 
 
 def recipe_of(wildcards):
-    return SETTINGS.recipe(wildcards.dataset, wildcards.model).model_dump()
+    pruner = wildcards.get("pruner", "dense")
+    recipe = SETTINGS.recipe(wildcards.dataset, wildcards.model, pruner)
+    return recipe.model_dump()
 
 
 def pruning_of(wildcards):
     return SETTINGS.pruning_of(wildcards.dataset, wildcards.model, wildcards.pruner)
 
 
-def pruner_options(wildcards):
-    return pruning_of(wildcards).options
+def scoring_of(wildcards):
+    """What shapes the masks of a pruner that acts before or after training."""
+    keys = {"algorithm", "batch_size", "options"}
+    return pruning_of(wildcards).model_dump(include=keys)
+
+
+def rewiring_of(wildcards):
+    """What shapes the masks of a pruner that acts during training."""
+    keys = {"algorithm", "batch_size", "options", "mask_history"}
+    return pruning_of(wildcards).model_dump(include=keys)
 
 
 def regularisation_of(wildcards):
@@ -111,10 +131,16 @@ def finetuning_of(wildcards):
     }
 
 
-def pruner_code(wildcards):
-    return code_of(
-        "prune_networks", f"pruning.{wildcards.pruner}", network_code(wildcards)
-    )
+def code_with_pruner(script):
+    """As `code_of`, with the modules of the pruner and of the network."""
+
+    def code(wildcards):
+        pruner = module_of_pruner(SETTINGS.algorithm(wildcards.pruner))
+        return code_of(
+            script, pruner.removeprefix("espalier."), network_code(wildcards)
+        )
+
+    return code
 
 
 def detector_code(wildcards):
@@ -191,12 +217,34 @@ def example_hierarchy(wildcards):
     return f"<results>/hierarchy/{example_network(wildcards)}.{detector}.json"
 
 
+def all_metrics_files():
+    """The metrics of every network at the end of its training."""
+    names = [("dense", "0")]
+    names += [(pruner, share) for pruner in SETTINGS.pruners for share in SPARSITIES]
+    return [
+        f"<results>/metrics/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.json"
+        for dataset in SETTINGS.datasets
+        for model in SETTINGS.models
+        for pruner, sparsity in names
+        for seed in SETTINGS.seeds
+    ]
+
+
 def tables():
-    names = ["rf", "rf_summary", "baselines"]
-    return [f"<results>/tables/{name}.csv" for name in names]
+    names = {
+        "hierarchy": ["rf", "rf_summary", "baselines"],
+        "accuracy": ["accuracy", "networks"],
+    }
+    return [
+        f"<results>/tables/{name}.csv"
+        for analysis in SETTINGS.analyses
+        for name in names[analysis]
+    ]
 
 
 def figures():
+    if "hierarchy" not in SETTINGS.analyses:
+        return []
     stems = [
         "training_curve",
         "sparsity_vs_rf",

@@ -1,4 +1,4 @@
-"""Tables: one row per observation, and the layout of the thesis' Tables 1 and 2."""
+"""Tables: one row per observation, and the layouts of the published tables."""
 
 
 rule tabulate_rf:
@@ -77,3 +77,30 @@ rule summarise_rf:
         "Writing {output}"
     script:
         "../scripts/summarise_rf.py"
+
+
+rule tabulate_accuracy:
+    input:
+        all_metrics_files(),
+    output:
+        accuracy=report(
+            "<results>/tables/accuracy.csv",
+            caption="../report/accuracy.rst",
+            category="Tables",
+        ),
+        networks="<results>/tables/networks.csv",
+    log:
+        "<logs>/tabulate_accuracy.log",
+    conda:
+        "../../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_of("tabulate_accuracy"),
+        settings=SETTINGS.model_dump(mode="json", exclude=NOT_IN_RESULTS),
+    message:
+        "Writing {output}"
+    script:
+        "../scripts/tabulate_accuracy.py"

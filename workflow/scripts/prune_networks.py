@@ -3,16 +3,17 @@
 from espalier.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from espalier.training.stages import prune_networks
+    from espalier.pruning.stages import prune_networks
 
     prune_networks(
         snakemake.input.dataset,
         snakemake.input.states,
         snakemake.output.masks,
-        snakemake.wildcards.pruner,
         snakemake.params.network,
-        snakemake.params.options,
+        snakemake.params.recipe,
+        snakemake.params.pruning,
         snakemake.params.sparsities,
-        int(snakemake.wildcards.seed),
-        snakemake.params.code,
+        splits=snakemake.params.splits,
+        seed=int(snakemake.wildcards.seed),
+        code=snakemake.params.code,
     )

@@ -26,7 +26,7 @@ from espalier.models.registry import hidden_units
 from espalier.provenance import provenance
 from espalier.pruning.masks import read_masks
 from espalier.training.checkpoints import read_checkpoint
-from espalier.training.inputs import normalised_batches
+from espalier.training.inputs import Normalisation, normalised_batches
 
 FilePath = str | os.PathLike[str]
 
@@ -77,11 +77,11 @@ def build_graphs(
     large = units * len(images) * np.float32().itemsize > DENSE_BYTES
     for number, path in enumerate(checkpoints):
         started = time.monotonic()
-        read_checkpoint(path, model)
+        normalisation = Normalisation.of_metadata(read_checkpoint(path, model))
         with _scratch(graphs[0]) as scratch:
             activations = collect(
                 model,
-                normalised_batches(images),
+                normalised_batches(images, normalisation=normalisation),
                 masks=read_masks(masks[number])[0] if masks else None,
                 device=where,
                 memmap=scratch / "activations.npy" if large else None,
@@ -95,9 +95,8 @@ def build_graphs(
                 null = replace(activations, values=shuffled(activations.values, seed))
                 staged["n_edges"] = graph.n_edges
                 write_coactivation(shuffled_graph, _graph(null, data.class_names, staged), facts)
-        evidence = readout(
-            model, normalised_batches(data.x_test, data.y_test), len(data.class_names), where
-        )
+        test = normalised_batches(data.x_test, data.y_test, normalisation=normalisation)
+        evidence = readout(model, test, len(data.class_names), where)
         write_readout(readouts[number], evidence, data.class_names, facts)
         print(
             f"{Path(graphs[number]).name}: {graph.n_nodes} units, {graph.n_edges} edges, "

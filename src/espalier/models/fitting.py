@@ -18,7 +18,8 @@ def build_network(
     """Build a network for the images and classes of a data set.
 
     Args:
-        options: "architecture" and "width" of a configured model.
+        options: "architecture" and "width" of a configured model, and where they are given
+            "initialisation" and "frozen_biases" (`espalier.models.build`).
         dataset: gives the number of classes and the shape of an image.
         seed: draws the weights; None draws from torch's global generator.
 
@@ -27,4 +28,12 @@ def build_network(
     """
     height, width, channels = dataset.x_train.shape[1:]
     shape = (channels, height, width)
-    return build(options["architecture"], len(dataset.class_names), shape, options["width"], seed)
+    return build(
+        options["architecture"],
+        len(dataset.class_names),
+        shape,
+        options["width"],
+        seed,
+        options.get("initialisation", "default"),
+        options.get("frozen_biases", False),
+    )

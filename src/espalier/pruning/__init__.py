@@ -9,16 +9,20 @@ from espalier.pruning.registry import acts, names
 
 _HOMES = {
     "GroupHoyerSquare": "group_hoyer",
-    "Horizon": "dynamics",
+    "Horizon": "during",
     "achieved_sparsity": "masks",
     "apply_masks": "masks",
+    "collapsed_layers": "report",
+    "compact": "dead_units",
     "dynamics": "contract",
     "group_hoyer_square": "group_hoyer",
     "prunable_parameters": "contract",
     "prune": "contract",
     "read_masks": "masks",
+    "remove_dead_units": "dead_units",
     "scores": "contract",
     "select": "selection",
+    "sparsity_report": "report",
     "unit_masks": "masks",
     "write_masks": "masks",
 }

@@ -1,4 +1,4 @@
-"""Train what is left: a chain without its removed units, and the way back to the full network.
+"""Train what is left: a network without its removed units, and the way back to the full one.
 
 A unit without incoming and without outgoing weights has no influence on the outputs, so the
 smaller network computes the same function, at a fraction of the cost.
@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from espalier.pruning.masks import apply_masks, unit_masks
+from espalier.errors import ConfigurationError
+from espalier.pruning.dataflow import per_channel, trace
+from espalier.pruning.masks import apply_masks
 
-_INDIFFERENT = (
-    nn.ReLU,
-    nn.Dropout,
-    nn.MaxPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.Flatten,
-)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Compaction:
@@ -30,6 +25,10 @@ class Compaction:
 
     def __init__(self, indices: Mapping[str, tuple[Tensor, ...]]) -> None:
         self._indices = indices
+
+    def changes(self, name: str) -> bool:
+        """Return whether a tensor (named as in the state dict) loses a part."""
+        return name in self._indices
 
     def take(self, name: str, full: Tensor) -> Tensor:
         """Return the part of a full tensor (named as in the state dict) that was kept."""
@@ -60,17 +59,18 @@ class Compaction:
                 self.put(name, tensor, values[name])
 
 
-def compact(
+def compact_for_training(
     model: nn.Module, masks: Mapping[str, Tensor]
 ) -> tuple[nn.Module, dict[str, Tensor], Compaction]:
-    """Return a network without the units that masks remove, its masks, and the way back.
+    """Return a network to train without the units that masks remove, its masks, and the way back.
 
-    Where nothing can be removed (not a plain chain, no removed unit, or a layer that would be
-    empty) the model is a copy of the same size.
+    Only units without incoming and without outgoing weights go, together with all that they are
+    added to. Where nothing can be removed (a network that torch.fx cannot trace, no such unit, or a
+    layer that would be empty) the model is a copy of the same size.
 
     Args:
         model: any network; its weights need not be masked yet.
-        masks: per weight of the chain (True = kept).
+        masks: per prunable weight (True = kept); a weight without a mask is kept whole.
     """
     full = copy.deepcopy(model)
     apply_masks(full, masks)
@@ -78,65 +78,58 @@ def compact(
     correspondence = Compaction(indices)
     if not indices:
         return full, dict(masks), correspondence
-    for name, layer in full.named_children():
-        for key, parameter in list(layer.named_parameters()):
-            part = correspondence.take(f"{name}.{key}", parameter.detach())
-            setattr(layer, key, nn.Parameter(part.clone()))
-        for key, buffer in list(layer.named_buffers()):
-            setattr(layer, key, correspondence.take(f"{name}.{key}", buffer).clone())
-        if isinstance(layer, nn.Conv2d):
-            layer.out_channels, layer.in_channels = layer.weight.shape[:2]
-        elif isinstance(layer, nn.Linear):
-            layer.out_features, layer.in_features = layer.weight.shape
-        elif isinstance(layer, _NORMS):
-            layer.num_features = len(layer.weight)
+    resize(full, correspondence)
     parts = {name: correspondence.take(name, mask) for name, mask in masks.items()}
     return full, parts, correspondence
 
 
+
+
+def resize(model: nn.Module, correspondence: Compaction) -> None:
+    """Leave of every layer and batch norm what the correspondence keeps, in place."""
+    for module_name, layer in model.named_modules():
+        prefix = f"{module_name}." if module_name else ""
+        for key, parameter in list(layer.named_parameters(recurse=False)):
+            if correspondence.changes(f"{prefix}{key}"):
+                part = correspondence.take(f"{prefix}{key}", parameter.detach())
+                setattr(layer, key, nn.Parameter(part, parameter.requires_grad))
+        for key, buffer in list(layer.named_buffers(recurse=False)):
+            if correspondence.changes(f"{prefix}{key}"):
+                setattr(layer, key, correspondence.take(f"{prefix}{key}", buffer))
+        _describe(layer)
+
+
+def _describe(layer: Any) -> None:
+    """Make a layer's attributes agree with the shapes of its tensors."""
+    if isinstance(layer, nn.Linear):
+        layer.out_features, layer.in_features = layer.weight.shape
+    elif isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        per_group = layer.out_channels // layer.groups
+        layer.out_channels, inputs = layer.weight.shape[:2]
+        layer.groups = 1 if layer.groups == 1 else layer.out_channels // per_group
+        layer.in_channels = inputs * layer.groups
+    elif isinstance(layer, _NORMS):
+        tensors = (layer.weight, layer.running_mean)
+        sizes = [len(tensor) for tensor in tensors if tensor is not None]
+        layer.num_features = sizes[0] if sizes else layer.num_features
+
+
 def _kept_indices(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
     """Return per entry of the state dict the kept indices of its first axes; {} for no change."""
-    if not isinstance(model, nn.Sequential):
+    try:
+        flow = trace(model)
+    except ConfigurationError:
         return {}
-    weighted = [
-        name for name, layer in model.named_children() if isinstance(layer, nn.Conv2d | nn.Linear)
-    ]
-    if [f"{name}.weight" for name in weighted] != list(masks) or not all(
-        _is_plain(layer) for layer in model.children()
-    ):
+    alive: list[int] = []
+    for step in flow.layers():
+        assert step.units is not None
+        units, inputs = step.units, flow.inputs_of(step)
+        mask = masks.get(f"{step.name}.weight", torch.ones_like(step.module.weight)).cpu()
+        alive.extend(units[mask.reshape(len(units), -1).any(dim=1).numpy()].tolist())
+        if inputs is not None:
+            feeds = per_channel(step, mask.float(), len(inputs)).any(dim=0)
+            alive.extend(inputs[feeds.numpy()].tolist())
+    kept = flow.spread(alive)
+    if kept.all() or not all(kept[step.units].any() for step in flow.layers()):
         return {}
-    kept: dict[str, Tensor] = {}
-    for name, following in pairwise(masks):
-        units = masks[name].shape[0]
-        columns = masks[following].reshape(masks[following].shape[0], units, -1)
-        kept[name] = unit_masks({name: masks[name]})[name] | columns.any(dim=2).any(dim=0)
-    if not all(bool(alive.any()) for alive in kept.values()):
-        return {}
-    if all(bool(alive.all()) for alive in kept.values()):
-        return {}
-
-    indices: dict[str, tuple[Tensor, ...]] = {}
-    inputs: Tensor | None = None
-    for name, layer in model.named_children():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            width = layer.weight.shape[1]
-            if inputs is None:
-                columns = torch.ones(width, dtype=torch.bool)
-            else:  # behind the flattening a channel stands for all the pixels of its map
-                columns = inputs.repeat_interleave(width // len(inputs))
-            inputs = kept.get(f"{name}.weight", torch.ones(layer.weight.shape[0]).bool())
-            rows = inputs.nonzero().flatten()
-            indices[f"{name}.weight"] = (rows, columns.nonzero().flatten())
-            indices[f"{name}.bias"] = (rows,)
-        elif isinstance(layer, _NORMS) and inputs is not None:
-            for key in ("weight", "bias", "running_mean", "running_var"):
-                indices[f"{name}.{key}"] = (inputs.nonzero().flatten(),)
-    return indices
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    if isinstance(layer, nn.Conv2d):
-        return layer.groups == 1
-    if isinstance(layer, _NORMS):
-        return layer.affine and layer.track_running_stats
-    return isinstance(layer, (nn.Linear, *_INDIFFERENT))
+    return flow.kept_indices(kept)

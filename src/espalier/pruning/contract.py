@@ -17,7 +17,7 @@ can change the weights or the batch-norm statistics of the network that is train
 
 An algorithm that acts during training also defines
 
-    def dynamics(masks, sparsity, options, horizon, seed) -> espalier.pruning.dynamics.Dynamics
+    def dynamics(masks, sparsity, options, horizon, seed) -> espalier.pruning.during.Dynamics
 
 whose masks the training loop follows; its `prune` gives the masks of the first step.
 """
@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from espalier.errors import ConfigurationError, EspalierError, unknown_name
-from espalier.pruning.dynamics import Dynamics, Horizon
+from espalier.pruning.during import Dynamics, Horizon
 from espalier.pruning.registry import load
 
 PRUNABLE_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -68,14 +68,21 @@ def prunable_parameters(model: nn.Module, exclude: Collection[str] = ()) -> dict
         exclude: names of parameters to leave out, for example {"output.weight"}.
 
     Raises:
-        ConfigurationError: an excluded name does not exist, or a layer of an unknown type holds a
-            weight matrix, which must not be skipped without a word.
+        ConfigurationError: an excluded name does not exist; a layer of an unknown type holds a
+            weight matrix, which must not be skipped without a word; a weight is parametrised, or
+            shared by two layers.
     """
     found: dict[str, nn.Parameter] = {}
     unknown: dict[str, str] = {}
     for module_name, module in model.named_modules():
         prefix = f"{module_name}." if module_name else ""
         if isinstance(module, PRUNABLE_LAYERS):
+            if not isinstance(module._parameters.get("weight"), nn.Parameter):
+                raise ConfigurationError(
+                    f"{prefix}weight is computed from other tensors (weight norm, a "
+                    "parametrisation or a mask of torch.nn.utils.prune), which no pruner handles; "
+                    "remove that from the layer first"
+                )
             found[f"{prefix}weight"] = module.get_parameter("weight")
             continue
         for name, parameter in module.named_parameters(recurse=False):
@@ -90,7 +97,22 @@ def prunable_parameters(model: nn.Module, exclude: Collection[str] = ()) -> dict
                 f"{name} belongs to a {kind}, which no pruner handles; "
                 "exclude it by name to leave it dense"
             )
-    return {name: weight for name, weight in found.items() if name not in exclude}
+    chosen = {name: weight for name, weight in found.items() if name not in exclude}
+    _require_unshared(model, chosen)
+    return chosen
+
+
+def _require_unshared(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
+    owners: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(parameter), []).append(name)
+    for name, weight in weights.items():
+        names = owners[id(weight)]
+        if len(names) > 1:
+            raise ConfigurationError(
+                f"{' and '.join(names)} are one shared weight, which cannot have a mask of each "
+                f"layer's own; untie them, or exclude {name} to leave it dense"
+            )
 
 
 def prune(

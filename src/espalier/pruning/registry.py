@@ -24,6 +24,7 @@ _TIMES = ("before", "during", "after")
 class _Outline(NamedTuple):
     when: str
     options: tuple[str, ...]
+    functions: frozenset[str]
 
 
 @cache
@@ -48,7 +49,7 @@ def _outline(path: Path) -> _Outline | None:
         for node in options[0].body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     )
-    return _Outline(str(when[0]), fields)
+    return _Outline(str(when[0]), fields, frozenset(functions))
 
 
 @cache
@@ -89,6 +90,15 @@ def acts(name: str) -> str:
         ConfigurationError: no pruner has this name.
     """
     return _outline_of(name).when
+
+
+def repeats_training(name: str) -> bool:
+    """Return whether a pruner trains a network over and over, as lottery tickets do.
+
+    Raises:
+        ConfigurationError: no pruner has this name.
+    """
+    return "level_densities" in _outline_of(name).functions
 
 
 def module_of(name: str) -> str:

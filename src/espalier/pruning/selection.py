@@ -73,7 +73,7 @@ def largest(values: Tensor, count: int) -> Tensor:
     if count >= flat.numel():
         kept[:] = True
     elif count > 0:
-        threshold = torch.kthvalue(flat, flat.numel() - count + 1).values
+        threshold = _smallest(flat, flat.numel() - count + 1)
         kept = flat > threshold
         ties = (flat == threshold).nonzero().flatten()
         kept[ties[: count - int(kept.count_nonzero())]] = True
@@ -126,6 +126,82 @@ def select(
     return masks
 
 
+def select_remaining(
+    scores: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    sparsity: float,
+    *,
+    scope: str = "global",
+    rule: str = "exact",
+    previous_sparsity: float | None = None,
+) -> dict[str, Tensor]:
+    """Return the masks of the largest scores among the weights that are still there.
+
+    A weight removed once does not return.
+
+    Args:
+        scores: one tensor per parameter, in module order; larger is kept.
+        masks: what is still there (True = kept), of the same names and shapes.
+        sparsity: share of all weights, removed ones included, that is removed afterwards.
+        scope: as in `select`.
+        rule: "exact" keeps n - floor(sparsity * n) of all n weights. The others count on the
+            remaining weights only, with the share of them that has to go.
+        previous_sparsity: the share removed so far that this share is taken against; without it
+            the share that `masks` really remove, so that the errors of a rule do not add up.
+
+    Raises:
+        ConfigurationError: unknown scope or rule, or no weight would stay.
+        DataError: a score is not finite, or `masks` keep fewer weights than shall stay.
+    """
+    if rule not in RULES:
+        raise unknown_name("counting rule", rule, RULES)
+    if scope not in ("global", "layer"):
+        raise unknown_name("scope", scope, ("global", "layer"))
+    require_finite(scores)
+    sizes = {name: values.numel() for name, values in scores.items()}
+    left = {name: int(masks[name].count_nonzero()) for name in scores}
+    target = keep_count(sum(sizes.values()), sparsity)
+    if rule == "exact" and target > sum(left.values()):
+        raise DataError(
+            f"sparsity {sparsity} keeps {target} weights, but only {sum(left.values())} are left; "
+            "sparsities must not fall where removed weights do not return"
+        )
+    groups = [list(scores)]
+    counts = [target]
+    if scope == "layer":
+        groups = [[name] for name in scores]
+    if scope == "layer" and rule == "exact":
+        shares = {name: (1 - sparsity) * size for name, size in sizes.items()}
+        counts = list(apportion(shares, target, left).values())
+    kept: dict[str, Tensor] = {}
+    for position, group in enumerate(groups):
+        values = torch.cat([scores[name].detach().reshape(-1) for name in group])
+        alive = torch.cat([masks[name].reshape(-1) for name in group]).to(values.device)
+        places = alive.nonzero().flatten()
+        if rule == "exact":
+            chosen = largest(values[places], counts[position])
+        else:
+            before = len(places) / len(values)
+            if previous_sparsity is not None:
+                before = 1 - previous_sparsity
+            chosen = _by_rule(rule, values[places], (1 - sparsity) / before if before else 1.0)
+        mask = torch.zeros_like(alive)
+        mask[places[chosen]] = True
+        kept.update(zip(group, mask.split([sizes[name] for name in group]), strict=True))
+    if not any(bool(mask.any()) for mask in kept.values()):
+        raise ConfigurationError(
+            f"sparsity {sparsity} would leave none of {sum(sizes.values())} weights; lower it"
+        )
+    return {name: kept[name].reshape(values.shape) for name, values in scores.items()}
+
+
+def _by_rule(rule: str, values: Tensor, density: float) -> Tensor:
+    if not values.numel():
+        return torch.zeros_like(values, dtype=torch.bool)
+    # 1 - .64 / .8 is .19999999999999996, which a rule that takes ceilings would feel.
+    return RULES[rule](values, max(round(1 - density, 12), 0.0))
+
+
 def require_finite(scores: Mapping[str, Tensor]) -> None:
     """Raise a DataError that names the layers whose scores are not all finite."""
     faulty = [
@@ -140,6 +216,13 @@ def require_finite(scores: Mapping[str, Tensor]) -> None:
         )
 
 
+def _smallest(flat: Tensor, rank: int) -> Tensor:
+    """Return the value of a rank, counted from 1 at the smallest."""
+    if flat.device.type == "cpu":
+        return torch.kthvalue(flat, rank).values
+    return flat.sort().values[rank - 1]  # kthvalue has no deterministic form on a GPU
+
+
 def _exact(values: Tensor, sparsity: float) -> Tensor:
     return largest(values, keep_count(values.numel(), sparsity))
 
@@ -149,21 +232,21 @@ def _at_least_kth_largest(values: Tensor, sparsity: float) -> Tensor:
     kept = int(flat.numel() * (1 - sparsity))
     if kept < 1:
         return torch.zeros_like(values, dtype=torch.bool)
-    return values >= torch.kthvalue(flat, flat.numel() - kept + 1).values
+    return values >= _smallest(flat, flat.numel() - kept + 1)
 
 
 def _above_kth_smallest(values: Tensor, sparsity: float) -> Tensor:
     removed = int(sparsity * values.numel())
     if removed < 1:
         return torch.ones_like(values, dtype=torch.bool)
-    return values > torch.kthvalue(values.reshape(-1), removed).values
+    return values > _smallest(values.reshape(-1), removed)
 
 
 def _threshold_stays(values: Tensor, sparsity: float) -> Tensor:
     removed = int(values.numel() * sparsity)
     if removed < 1:
         return torch.ones_like(values, dtype=torch.bool)
-    return values >= torch.kthvalue(values.reshape(-1), removed).values
+    return values >= _smallest(values.reshape(-1), removed)
 
 
 def _keep_ceil(values: Tensor, sparsity: float) -> Tensor:

@@ -5,20 +5,38 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from espalier.training.recipe import Recipe, checkpoint_epochs, pruning_epoch
+from espalier.training.recipe import (
+    PRESETS,
+    Recipe,
+    checkpoint_epochs,
+    preset_recipe,
+    pruning_epoch,
+)
 
 _HOMES = {
     "History": "loop",
+    "Member": "members",
+    "Normalisation": "inputs",
     "TrainingState": "state",
-    "evaluate": "loop",
+    "evaluate": "evaluation",
+    "horizon": "sparse",
     "normalised_batches": "inputs",
     "read_checkpoint": "checkpoints",
+    "read_mask_history": "mask_history",
     "read_training_state": "state",
     "train": "loop",
+    "train_together": "loop",
     "write_checkpoint": "checkpoints",
 }
 
-__all__ = ["Recipe", "checkpoint_epochs", "pruning_epoch", *_HOMES]
+__all__ = [
+    "PRESETS",
+    "Recipe",
+    "checkpoint_epochs",
+    "preset_recipe",
+    "pruning_epoch",
+    *_HOMES,
+]
 
 
 def __getattr__(name: str) -> Any:

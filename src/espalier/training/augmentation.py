@@ -1,6 +1,9 @@
-"""The thesis's augmentation for a whole batch at once, on the batch's device.
+"""Augmentation for a whole batch at once, on the batch's device.
 
-Source: the transforms of the public code of Petkov (2021): horizontal flip with probability .5,
+"crop" and "crop_flip": a window of each image's size out of the image padded with black, mirrored
+with probability .5 or not. Source: He et al. (2016), "Deep residual learning", section 4.2.
+
+"thesis": the transforms of the public code of Petkov (2021): horizontal flip with probability .5,
 rotation by up to 10 degrees, shear by up to 10 degrees with a scale of .8 to 1.2, jitter of
 brightness, contrast and saturation by .2. Flip, rotation, shear and scale are composed into one
 affine map per image, so that pixels are resampled once instead of twice.
@@ -40,6 +43,46 @@ class Augmentation:
     contrast: Tensor
     saturation: Tensor
     jitter_order: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Crops:
+    """One window per image of a batch.
+
+    Attributes:
+        row, column: (n,) int64, where the window starts in the padded image.
+        flip: (n,) bool, mirrored left to right.
+    """
+
+    row: Tensor
+    column: Tensor
+    flip: Tensor
+
+
+def draw_crops(count: int, padding: int, flips: bool, generator: torch.Generator) -> Crops:
+    """Draw the windows of `count` images; without `flips` no image is mirrored."""
+    row, column = torch.randint(2 * padding + 1, (2, count), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    return Crops(row, column, mirrored & flips)
+
+
+def crop(images: Tensor, drawn: Crops, padding: int) -> Tensor:
+    """Return windows of images; pixels from outside the frame are black.
+
+    Args:
+        images: (n, height, width, channels) uint8.
+        drawn: windows of n images.
+        padding: the padding that the windows were drawn for.
+    """
+    count, height, width, channels = images.shape
+    padded = functional.pad(images, (0, 0, padding, padding, padding, padding))
+    row, column, flip = (part.to(images.device) for part in (drawn.row, drawn.column, drawn.flip))
+    across = torch.arange(width, device=images.device).expand(count, width)
+    across = torch.where(flip[:, None], width - 1 - across, across) + column[:, None]
+    down = torch.arange(height, device=images.device) + row[:, None]
+    first = torch.arange(count, device=images.device)[:, None] * padded.shape[1]
+    pixels = (first + down)[:, :, None] * padded.shape[2] + across[:, None, :]
+    return padded.reshape(-1, channels).index_select(0, pixels.flatten()).reshape(images.shape)
 
 
 def draw_augmentation(count: int, generator: torch.Generator) -> Augmentation:

@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import os
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from espalier.errors import ConfigurationError, DataError, TrainingError
-from espalier.files import atomic_path
-from espalier.provenance import code_of, digest
-from espalier.pruning.compaction import Compaction, compact
-from espalier.pruning.masks import apply_masks, removed_entries
-from espalier.seeds import derive_seed, torch_generator
-from espalier.training.augmentation import augment, draw_augmentation
+from espalier.errors import TrainingError
+from espalier.pruning.during import Dynamics
+from espalier.seeds import derive_seed
+from espalier.training.batches import TrainingImages
 from espalier.training.checkpoints import write_checkpoint
+from espalier.training.evaluation import Images, evaluate, evaluate_in_training_mode
 from espalier.training.fused import training_forward
 from espalier.training.inputs import (
-    as_maps,
+    SYMMETRIC,
+    Normalisation,
     image_tensor,
     label_tensor,
-    normalise,
-    normalised_batches,
 )
+from espalier.training.mask_history import MaskHistory
+from espalier.training.members import FilePath, Member, check_apart, check_member
 from espalier.training.recipe import Recipe
-from espalier.training.state import (
-    TrainingState,
-    capture,
-    read_training_state,
-    write_training_state,
-)
+from espalier.training.sparse import SparseNetwork
+from espalier.training.stash import Stash, content_digest, run_digest
+from espalier.training.state import TrainingState, write_training_state
 
 _SAVE_EVERY_SECONDS = 20.0
 
-Images = np.ndarray | Tensor
 Regulariser = Callable[[nn.Module], Tensor]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -57,39 +48,14 @@ class History:
             images, penalty left out), train_accuracy (of the batches as they were trained on),
             validation_accuracy (None without validation images).
         seconds: time spent in all, killed runs that were resumed included.
+        masks: the masks in force at the end, by parameter name; none for a dense network.
+        normalisation: what the network was fed with, and must be fed with from now on.
     """
 
     rows: list[dict[str, Any]]
     seconds: float
-
-
-def evaluate(
-    model: nn.Module,
-    images: Images,
-    labels: Images,
-    batch_size: int = 500,
-    device: torch.device | str = "cpu",
-) -> float:
-    """Return the accuracy (0..1) in evaluation mode; the model's mode is restored.
-
-    Args:
-        model: a network from images to logits, on `device`.
-        images: uint8 (n, height, width, channels).
-        labels: (n,) class indices.
-        batch_size: images per forward pass; no influence on the result beyond rounding.
-        device: where the model is.
-
-    Raises:
-        DataError: images and labels do not match.
-    """
-    was_training = model.training
-    model.eval()
-    correct = 0
-    with torch.inference_mode():
-        for inputs, targets in normalised_batches(images, labels, batch_size, device):
-            correct += int((model(inputs).argmax(dim=1) == targets).sum())
-    model.train(was_training)
-    return correct / max(1, len(labels))
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    normalisation: Normalisation = SYMMETRIC
 
 
 def train(
@@ -101,29 +67,32 @@ def train(
     *,
     validation: tuple[Images, Images] | None = None,
     masks: Mapping[str, Tensor] | None = None,
+    dynamics: Dynamics | None = None,
     regulariser: Regulariser | None = None,
+    normalisation: Normalisation | None = None,
     start: TrainingState | None = None,
     stop_epoch: int | None = None,
-    checkpoint_paths: Mapping[str | os.PathLike[str], int] | None = None,
+    checkpoint_paths: Mapping[FilePath, int] | None = None,
     metadata: Mapping[str, str] | None = None,
-    final_state_path: str | os.PathLike[str] | None = None,
-    state_directory: str | os.PathLike[str] | None = None,
+    final_state_path: FilePath | None = None,
+    mask_history_path: FilePath | None = None,
+    state_directory: FilePath | None = None,
     save_every: float = _SAVE_EVERY_SECONDS,
     device: torch.device | str = "cpu",
-    log: Callable[[str], None] | None = None,
+    log: Log | None = None,
 ) -> History:
     """Train a model in place; it ends on `device`, in evaluation mode.
 
     Every random draw comes from (seed, stream, epoch), so that on a CPU, with the same number of
     threads, the result has the same bytes however often the run was killed and resumed.
 
-    **Checkpoints and kills.** `checkpoint_paths` and `final_state_path` are written when training
-    is complete, and not before. Until then each checkpoint lies in `state_directory`, beside the
-    state from which the run resumes. So a workflow may delete the outputs of a killed job, and
-    nothing is lost: the next call with the same arguments goes on from the last saved epoch and
-    delivers every checkpoint. A state of another recipe, seed, data, model, mask or code is left
-    alone and overwritten. At the end the files are removed, and the directory if nothing else is
-    in it.
+    **Checkpoints and kills.** `checkpoint_paths`, `final_state_path` and `mask_history_path` are
+    written when training is complete, and not before. Until then each checkpoint lies in
+    `state_directory`, beside the state from which the run resumes. So a workflow may delete the
+    outputs of a killed job, and nothing is lost: the next call with the same arguments goes on
+    from the last saved epoch and delivers every checkpoint. A state of another recipe, seed, data,
+    model, mask or code is left alone and overwritten. At the end the files are removed, and the
+    directory if nothing else is in it.
 
     Args:
         model: a network from images to logits, with fresh weights unless `start` is given.
@@ -134,14 +103,22 @@ def train(
         validation: images and labels to measure accuracy on after every epoch.
         masks: kept weights by parameter name. Removed weights, and the biases of hidden units
             without incoming weights, are exactly 0 from before the first step to the end.
+        dynamics: masks that change, in place of `masks`; a fresh object for every call. Removed
+            weights are exactly 0 after every step, whatever the masks are by then. Units without
+            incoming weights keep their biases, since their weights may grow again.
         regulariser: maps the model to a penalty that is added to the loss of every batch. Leave it
             out when fine-tuning: after pruning the thesis's code sets its weight to 0.
-        start: where an earlier stage stopped; weights, Adam's moments and epoch are taken over.
+        normalisation: how pixels become inputs; as `recipe.normalisation` says, over `images`, if
+            left out. The checkpoints' metadata and the history hold it.
+        start: where an earlier stage stopped; weights, the optimiser's moments, the epoch and the
+            state of the dynamics, where it has one, are taken over.
         stop_epoch: end after this many epochs (counted from the start of the recipe) instead of
             recipe.epochs; the schedule still runs over recipe.epochs.
         checkpoint_paths: path -> after how many epochs it is taken; 0 is after one update.
-        metadata: strings for the checkpoints' metadata; epoch and seed are added.
+        metadata: strings for the metadata of checkpoints and mask history; epoch, seed, and the
+            normalisation where it is not the default, are added.
         final_state_path: also write the state at the end, for a later stage to `start` from.
+        mask_history_path: also write the masks of every epoch (`read_mask_history`).
         state_directory: where to keep the resumable state; None trains without one.
         save_every: seconds between two saves of the state, which happen at epoch ends.
         device: where to train.
@@ -152,226 +129,231 @@ def train(
 
     Raises:
         DataError: images, labels, masks or `start` do not fit the model or each other.
-        ConfigurationError: a checkpoint outside the epochs that this call trains.
-        TrainingError: the loss is not finite; nothing is written.
+        ConfigurationError: a checkpoint outside the epochs that this call trains, arguments that
+            exclude each other, or batches that batch norm cannot work with.
+        TrainingError: the loss is not finite, or the dynamics gave masks that do not fit; nothing
+            is written.
     """
-    log = log or _to_standard_error
-    stop = recipe.epochs if stop_epoch is None else stop_epoch
-    first = 0 if start is None else start.epoch
-    wanted = {Path(path): epoch for path, epoch in (checkpoint_paths or {}).items()}
-    _check_epochs(recipe, first, stop, wanted)
-    if wanted and state_directory is None:
-        raise ConfigurationError("checkpoint_paths needs a state_directory to keep them in")
-
-    device = torch.device(device)
-    stored = image_tensor(images)
-    targets = label_tensor(labels, stored).to(device)
-    if start is not None:
-        start.load_model(model)
-    run = _run_digest(model, stored, targets, recipe, seed, masks, regulariser, start, stop, wanted)
-    network = _Network(model, masks or {}, recipe, device)
-    stash = None if state_directory is None else _Stash(Path(state_directory), run, wanted, log)
-
-    state = stash.resume() if stash is not None else None
-    if state is not None:
-        state.restore(network.trained, network.optimizer)
-    elif start is not None:
-        state = start
-        start.converted(network.back.take).restore(network.trained, network.optimizer)
-    rows = list(state.rows) if state is not None else []
-    epoch = state.epoch if state is not None else 0
-    earlier = state.seconds if state is not None else 0.0
-    facts = {**(metadata or {}), "seed": str(seed)}
-
-    def take_checkpoint(at: int) -> None:
-        if stash is not None and at in wanted.values():
-            write_checkpoint(stash.checkpoint(at), network.full(), {**facts, "epoch": str(at)})
-
-    started = saved = time.monotonic()
-    epochs = _Epochs(network, stored, targets, recipe, seed, device, regulariser)
-    with torch.random.fork_rng(devices=[] if device.type == "cpu" else None):
-        while epoch < stop:
-            began = time.monotonic()
-            row = epochs.run(epoch, (lambda: take_checkpoint(0)) if epoch == 0 else None)
-            epoch += 1
-            row["validation_accuracy"] = epochs.validate(validation, epoch)
-            rows.append(row)
-            take_checkpoint(epoch)
-            now = time.monotonic()
-            log(_progress(row, recipe, stop, len(stored), now - began))
-            if stash is not None and epoch < stop and now - saved >= save_every:
-                stash.save(network, epoch, rows, earlier + now - started)
-                saved = now
-    network.full().eval()
-    if final_state_path is not None:
-        write_training_state(final_state_path, network.full_state(epoch, run, rows))
-    if stash is not None:
-        stash.deliver()
-    return History(rows, earlier + time.monotonic() - started)
+    member = Member(
+        model, seed, masks, dynamics, start, checkpoint_paths, metadata, final_state_path,
+        mask_history_path, state_directory,
+    )  # fmt: skip
+    setting = _Setting.of(images, labels, recipe, normalisation, device)
+    run = _Run(
+        member, setting, validation, regulariser, stop_epoch, save_every, log or _to_standard_error
+    )
+    return _complete([run])[0]
 
 
-class _Network:
-    """The caller's model, and what is trained in its place: itself, or itself without dead units.
+def train_together(
+    members: Sequence[Member],
+    images: Images,
+    labels: Images,
+    recipe: Recipe,
+    *,
+    validation: tuple[Images, Images] | None = None,
+    regulariser: Regulariser | None = None,
+    normalisation: Normalisation | None = None,
+    stop_epoch: int | None = None,
+    save_every: float = _SAVE_EVERY_SECONDS,
+    device: torch.device | str = "cpu",
+    log: Log | None = None,
+) -> list[History]:
+    """Train several networks on the same images in one process, an epoch of each in turn.
 
-    Units that masks remove entirely cannot influence the outputs, so training without them gives
-    the same network for a fraction of the work.
+    The images are prepared and kept on the device once. Each network ends as if it had been
+    trained alone, with the same bytes on a CPU. All outputs are delivered at the end, together. On
+    a CPU this takes as long as one network after the other; it saves the memory of the images, and
+    the start of a process per network.
+
+    Args:
+        members: networks, with seeds, masks and outputs of their own; a state directory, where
+            there is one, is of one member alone.
+        images, labels, recipe, validation, regulariser, normalisation, stop_epoch, save_every,
+            device, log: as in `train`, shared by all; lines of the log start with the seed.
+
+    Returns:
+        The histories, in the order of the members.
+
+    Raises:
+        ConfigurationError: members share a model, a dynamics or a path; and as `train`.
+        DataError, TrainingError: as `train`.
     """
+    check_apart(members)
+    setting = _Setting.of(images, labels, recipe, normalisation, device)
+    tell = log or _to_standard_error
+    runs = [
+        _Run(
+            member, setting, validation, regulariser, stop_epoch, save_every,
+            lambda line, seed=member.seed: tell(f"seed {seed}  {line}"),
+        )
+        for member in members
+    ]  # fmt: skip
+    return _complete(runs)
+
+
+def _complete(runs: Sequence[_Run]) -> list[History]:
+    """Train all runs to their ends, those that are furthest behind first, then deliver."""
+    devices = [] if all(run.setting.device.type == "cpu" for run in runs) else None
+    with torch.random.fork_rng(devices=devices):
+        while unfinished := [run for run in runs if not run.finished]:
+            min(unfinished, key=lambda run: run.epoch).advance()
+    return [run.finish() for run in runs]
+
+
+@dataclass(frozen=True, eq=False)
+class _Setting:
+    """What all networks that train together share."""
+
+    data: TrainingImages
+    recipe: Recipe
+    normalisation: Normalisation
+    device: torch.device
+    content: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        images: Images,
+        labels: Images,
+        recipe: Recipe,
+        normalisation: Normalisation | None,
+        device: torch.device | str,
+    ) -> _Setting:
+        where = torch.device(device)
+        stored = image_tensor(images)
+        targets = label_tensor(labels, stored)
+        if normalisation is None:
+            normalisation = Normalisation.named(recipe.normalisation, stored)
+        data = TrainingImages(stored, targets, recipe, normalisation, where)
+        content = {"images": content_digest(stored), "labels": content_digest(targets)}
+        return cls(data, recipe, normalisation, where, content)
+
+
+class _Run:
+    """One network on its way through the epochs."""
 
     def __init__(
         self,
-        model: nn.Module,
-        masks: Mapping[str, Tensor],
-        recipe: Recipe,
-        device: torch.device,
-    ) -> None:
-        self._model = model.to(device)
-        apply_masks(model, masks)
-        self.trained, kept, self.back = (
-            compact(model, masks) if masks else (model, {}, Compaction({}))
-        )
-        self.trained.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        parameters = dict(self.trained.named_parameters())
-        removed = removed_entries(self.trained, kept)
-        self._removed = [(parameters[name], entries) for name, entries in removed.items()]
-        self.optimizer = torch.optim.Adam(
-            parameters.values(), recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-        )
-
-    def update(self, loss: Tensor) -> None:
-        """Take one step of the optimiser; what masks remove stays exactly zero."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        with torch.no_grad():
-            for parameter, entries in self._removed:
-                parameter.masked_fill_(entries, 0.0)
-
-    def full(self) -> nn.Module:
-        """Return the caller's model with the trained values."""
-        if self.trained is not self._model:
-            self.back.restore(self._model, self.trained)
-        return self._model
-
-    def full_state(self, epoch: int, run: str, rows: list[dict[str, Any]]) -> TrainingState:
-        """Return the state of the caller's model; removed units have no momentum."""
-        shapes = self._model.state_dict()
-
-        def expand(name: str, part: Tensor) -> Tensor:
-            full = torch.zeros_like(shapes[name])
-            self.back.put(name, full, part)
-            return full
-
-        state = capture(self.trained, self.optimizer, epoch, run, rows).converted(expand)
-        return state.with_model(self.full())
-
-
-class _Stash:
-    """The directory from which a killed run resumes: its state and the checkpoints so far."""
-
-    def __init__(
-        self, directory: Path, run: str, wanted: Mapping[Path, int], log: Callable[[str], None]
-    ) -> None:
-        self._directory = directory
-        self._state = directory / "state.safetensors"
-        self._run = run
-        self._wanted = wanted
-        self._log = log
-
-    def checkpoint(self, epoch: int) -> Path:
-        """Return where the checkpoint after `epoch` epochs is kept."""
-        return self._directory / f"checkpoint{epoch}.safetensors"
-
-    def resume(self) -> TrainingState | None:
-        """Return the state of this very run, or None (with a log line) where it is unusable."""
-        if not self._state.exists():
-            return None
-        try:
-            state = read_training_state(self._state)
-        except DataError as error:
-            self._log(f"starting anew: {error}")
-            return None
-        if state.digest != self._run:
-            self._log(f"starting anew: {self._state} is of another recipe, seed, data or code")
-            return None
-        due = [epoch for epoch in self._wanted.values() if epoch <= state.epoch]
-        if not all(self.checkpoint(epoch).exists() for epoch in due):
-            self._log(f"starting anew: {self._directory} lacks checkpoints")
-            return None
-        self._log(f"resuming after epoch {state.epoch}")
-        return state
-
-    def save(
-        self, network: _Network, epoch: int, rows: list[dict[str, Any]], seconds: float
-    ) -> None:
-        """Write the state from which the next call goes on."""
-        state = capture(network.trained, network.optimizer, epoch, self._run, rows, seconds)
-        write_training_state(self._state, state)
-
-    def deliver(self) -> None:
-        """Copy every checkpoint to its place, then remove what the stash holds."""
-        for path, epoch in self._wanted.items():
-            with atomic_path(path) as temporary:
-                shutil.copyfile(self.checkpoint(epoch), temporary)
-        self._state.unlink(missing_ok=True)
-        for epoch in self._wanted.values():
-            self.checkpoint(epoch).unlink(missing_ok=True)
-        if self._directory.is_dir() and not any(self._directory.iterdir()):
-            self._directory.rmdir()
-
-
-class _Epochs:
-    """Runs single epochs; holds what stays the same from one to the next."""
-
-    def __init__(
-        self,
-        network: _Network,
-        images: Tensor,
-        targets: Tensor,
-        recipe: Recipe,
-        seed: int,
-        device: torch.device,
+        member: Member,
+        setting: _Setting,
+        validation: tuple[Images, Images] | None,
         regulariser: Regulariser | None,
+        stop_epoch: int | None,
+        save_every: float,
+        log: Log,
     ) -> None:
-        self.network = network
-        self.model = network.trained
-        self.forward = training_forward(self.model)
-        self.recipe = recipe
-        self.seed = seed
-        self.device = device
-        self.regulariser = regulariser
-        self.targets = targets
-        # Without augmentation the inputs are the same in every epoch, so they are made once.
-        self.images = images.to(device)
-        if recipe.augmentation == "none":
-            self.images = normalise(self.images)
+        recipe = setting.recipe
+        self.setting = setting
+        self._member = member
+        self._validation = validation
+        self._regulariser = regulariser
+        self._stop = recipe.epochs if stop_epoch is None else stop_epoch
+        self._save_every = save_every
+        self._log = log
+        self._wanted = {Path(path): at for path, at in (member.checkpoint_paths or {}).items()}
+        check_member(member, recipe, len(setting.data), self._stop, self._wanted)
 
-    def run(self, epoch: int, after_first_update: Callable[[], None] | None) -> dict[str, Any]:
-        """Train one epoch, counted from 0, and return its row."""
-        torch.manual_seed(derive_seed(self.seed, "dropout", epoch))
-        rate = self.recipe.learning_rate_at(epoch)
-        for group in self.network.optimizer.param_groups:
+        if member.start is not None:
+            member.start.load_model(member.model)
+        self._digest = self._identity()
+        self._network = SparseNetwork(
+            member.model, recipe, setting.device, member.masks, member.dynamics
+        )
+        self._model = self._network.trained
+        self._forward = _forward_pass(self._model, recipe, setting.device)
+        self._history = None if member.mask_history_path is None else MaskHistory()
+        self._stash = (
+            None
+            if member.state_directory is None
+            else Stash(Path(member.state_directory), self._digest, self._wanted, log)
+        )
+
+        state = self._stash.resume() if self._stash is not None else None
+        if state is not None:
+            self._network.resume(state)
+            if self._history is not None:
+                self._history.restore(state.mask_history(), self._network.masks)
+        else:
+            state = member.start
+            if state is not None:
+                self._network.start_from(state)
+            if self._history is not None:
+                self._history.record(0 if state is None else state.epoch, self._network.masks)
+        self.epoch = 0 if state is None else state.epoch
+        self._rows = [] if state is None else list(state.rows)
+        self._seconds = 0.0 if state is None else state.seconds
+        self._saved_at = time.monotonic()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every epoch is done."""
+        return self.epoch >= self._stop
+
+    def advance(self) -> None:
+        """Train one epoch, validate, and keep what must outlive a kill."""
+        began = time.monotonic()
+        row = self._train_epoch()
+        self.epoch += 1
+        row["validation_accuracy"] = self._validate()
+        self._rows.append(row)
+        if self._history is not None:
+            self._history.record(self.epoch, self._network.masks)
+        self._take_checkpoint(self.epoch)
+        now = time.monotonic()
+        self._log(_progress(row, self.setting, self._stop, now - began))
+        self._seconds += now - began
+        if (
+            self._stash is not None
+            and not self.finished
+            and now - self._saved_at >= self._save_every
+        ):
+            self._stash.save(self._resumable_state())
+            self._saved_at = now
+
+    def finish(self) -> History:
+        """Write every output and return the history."""
+        self._network.full().eval()
+        member = self._member
+        if member.final_state_path is not None:
+            state = self._network.full_state(self.epoch, self._digest, self._rows)
+            write_training_state(member.final_state_path, state)
+        if self._history is not None and member.mask_history_path is not None:
+            self._history.write(member.mask_history_path, self._facts())
+        if self._stash is not None:
+            self._stash.deliver()
+        return History(self._rows, self._seconds, self._network.masks, self.setting.normalisation)
+
+    def _train_epoch(self) -> dict[str, Any]:
+        epoch, recipe, device = self.epoch, self.setting.recipe, self.setting.device
+        torch.manual_seed(derive_seed(self._member.seed, "dropout", epoch))
+        rate = recipe.learning_rate_at(epoch)
+        for group in self._network.optimizer.param_groups:
             group["lr"] = rate
-        self.model.train()
+        self._model.train()
         losses, sizes = [], []
-        correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        for number, (inputs, targets) in enumerate(self._batches(epoch)):
-            logits = self.forward(inputs)
+        correct = torch.zeros((), dtype=torch.int64, device=device)
+        step = epoch * recipe.steps_per_epoch(len(self.setting.data))
+        for number, (inputs, targets) in enumerate(
+            self.setting.data.batches(self._member.seed, epoch)
+        ):
+            logits = self._forward(inputs)
             loss = functional.cross_entropy(logits, targets)
-            total = loss if self.regulariser is None else loss + self.regulariser(self.model)
-            if self.device.type == "cpu" and not bool(torch.isfinite(total)):
+            total = loss if self._regulariser is None else loss + self._regulariser(self._model)
+            if device.type == "cpu" and not bool(torch.isfinite(total)):
                 raise _not_finite(epoch, number, rate)
-            self.network.update(total)
+            self._network.update(total, step + number)
             losses.append(loss.detach())
             sizes.append(len(targets))
             correct += (logits.detach().argmax(dim=1) == targets).sum()
-            if number == 0 and after_first_update is not None:
-                after_first_update()
+            if step + number == 0:
+                self._take_checkpoint(0)
         per_batch = torch.stack(losses).double()
         # On a GPU, asking after every batch would stall it; one question per epoch does not.
         failed = (~torch.isfinite(per_batch)).nonzero().flatten()
         if len(failed):
             raise _not_finite(epoch, int(failed[0]), rate)
-        weights = torch.tensor(sizes, dtype=torch.float64, device=self.device)
+        weights = torch.tensor(sizes, dtype=torch.float64, device=device)
         return {
             "epoch": epoch + 1,
             "learning_rate": rate,
@@ -379,55 +361,68 @@ class _Epochs:
             "train_accuracy": int(correct) / sum(sizes),
         }
 
-    def validate(self, validation: tuple[Images, Images] | None, epoch: int) -> float | None:
+    def _validate(self) -> float | None:
         """Return the accuracy on validation images after an epoch, as the recipe evaluates."""
-        if validation is None:
+        if self._validation is None:
             return None
-        if self.recipe.evaluation == "eval":
-            return evaluate(self.model, *validation, device=self.device)
-        torch.manual_seed(derive_seed(self.seed, "validation dropout", epoch))
-        self.model.train()
-        correct = 0
-        size = self.recipe.batch_size
-        with torch.no_grad():
-            for inputs, targets in normalised_batches(*validation, size, self.device):
-                correct += int((self.model(inputs).argmax(dim=1) == targets).sum())
-        return correct / len(validation[1])
-
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        count, size = len(self.targets), self.recipe.batch_size
-        if self.recipe.shuffle:
-            order = torch.randperm(count, generator=torch_generator(self.seed, "shuffle", epoch))
-        else:
-            order = torch.arange(count)
-        order = order.to(self.device)
-        draws = torch_generator(self.seed, "augmentation", epoch)
-        for begin in range(0, count, size):
-            chosen = order[begin : begin + size]
-            if len(chosen) == 1 and count > 1:
-                return  # batch norm has no variance to estimate from a single image
-            inputs = as_maps(self.images.index_select(0, chosen))
-            if self.recipe.augmentation == "thesis":
-                drawn = draw_augmentation(len(chosen), draws)
-                inputs = augment(inputs.to(torch.float32).div_(255), drawn)
-                inputs = inputs.mul_(2).sub_(1).contiguous(memory_format=torch.channels_last)
-            yield inputs, self.targets.index_select(0, chosen)
-
-
-def _check_epochs(recipe: Recipe, first: int, stop: int, wanted: Mapping[Path, int]) -> None:
-    if not first < stop <= recipe.epochs:
-        raise ConfigurationError(
-            f"training from epoch {first} to {stop} of {recipe.epochs}: there is nothing to train"
-            if first >= stop
-            else f"stop_epoch is {stop}, beyond the {recipe.epochs} epochs of the recipe"
-        )
-    lowest = 0 if first == 0 else first + 1
-    for path, epoch in wanted.items():
-        if not lowest <= epoch <= stop:
-            raise ConfigurationError(
-                f"checkpoint {path} is due after epoch {epoch}, but this call trains "
-                f"epochs {first + 1} to {stop}"
+        device, normalisation = self.setting.device, self.setting.normalisation
+        if self.setting.recipe.evaluation == "eval":
+            return evaluate(
+                self._model, *self._validation, device=device, normalisation=normalisation
             )
+        torch.manual_seed(derive_seed(self._member.seed, "validation dropout", self.epoch))
+        size = self.setting.recipe.batch_size
+        return evaluate_in_training_mode(
+            self._model, *self._validation, size, device, normalisation
+        )
+
+    def _take_checkpoint(self, at: int) -> None:
+        if self._stash is not None and at in self._wanted.values():
+            facts = {**self._facts(), "epoch": str(at)}
+            write_checkpoint(self._stash.checkpoint(at), self._network.full(), facts)
+
+    def _facts(self) -> dict[str, str]:
+        own = {**self.setting.normalisation.metadata(), "seed": str(self._member.seed)}
+        return {**(self._member.metadata or {}), **own}
+
+    def _resumable_state(self) -> TrainingState:
+        state = self._network.state(self.epoch, self._digest, self._rows, self._seconds)
+        return state if self._history is None else state.with_mask_history(self._history.tensors())
+
+    def _identity(self) -> str:
+        member, setting = self._member, self.setting
+        start = member.start
+        return run_digest(
+            {
+                **setting.content,
+                "recipe": setting.recipe,
+                "normalisation": setting.normalisation,
+                "seed": member.seed,
+                "model": str(member.model),
+                "weights": member.model.state_dict(),
+                "masks": member.masks,
+                "dynamics": member.dynamics,
+                "mask history": member.mask_history_path is not None,
+                "regulariser": self._regulariser,
+                "start": None if start is None else [start.digest, start.epoch],
+                "stop": self._stop,
+                "checkpoints": sorted(set(self._wanted.values())),
+            }
+        )
+
+
+def _forward_pass(
+    model: nn.Module, recipe: Recipe, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """Return the fastest pass in training mode that the recipe allows on a device."""
+
+    def mixed(inputs: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            return model(inputs).float()
+
+    forward = training_forward(model) if recipe.precision == "float32" else mixed
+    compiling = recipe.compiled and device.type == "cuda"
+    return torch.compile(forward, dynamic=False) if compiling else forward
 
 
 def _not_finite(epoch: int, batch: int, rate: float) -> TrainingError:
@@ -437,51 +432,14 @@ def _not_finite(epoch: int, batch: int, rate: float) -> TrainingError:
     )
 
 
-def _run_digest(
-    model: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    recipe: Recipe,
-    seed: int,
-    masks: Mapping[str, Tensor] | None,
-    regulariser: Regulariser | None,
-    start: TrainingState | None,
-    stop: int,
-    wanted: Mapping[Path, int],
-) -> str:
-    """Identify everything that the state of a run depends on, so that no other run resumes it."""
-    facts = {
-        "recipe": dataclasses.asdict(recipe),
-        "seed": seed,
-        "images": _content(images),
-        "labels": _content(targets),
-        "model": str(model),
-        "weights": {name: _content(tensor) for name, tensor in model.state_dict().items()},
-        "masks": {name: _content(mask) for name, mask in (masks or {}).items()},
-        "regulariser": repr(regulariser),
-        "start": None if start is None else [start.digest, start.epoch],
-        "stop": stop,
-        "checkpoints": sorted(set(wanted.values())),
-        "code": code_of("training.loop"),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-    }
-    return digest(facts)
-
-
-def _content(tensor: Tensor) -> str:
-    array = np.ascontiguousarray(tensor.detach().cpu().numpy())
-    return hashlib.blake2b(array.data, digest_size=16).hexdigest()
-
-
-def _progress(row: dict[str, Any], recipe: Recipe, stop: int, images: int, seconds: float) -> str:
+def _progress(row: dict[str, Any], setting: _Setting, stop: int, seconds: float) -> str:
     validation = row["validation_accuracy"]
     accuracy = "" if validation is None else f"  validation {validation:.4f}"
     left = round((stop - row["epoch"]) * seconds)
     return (
-        f"epoch {row['epoch']}/{recipe.epochs}  loss {row['loss']:.4f}  "
-        f"train {row['train_accuracy']:.4f}{accuracy}  {images / seconds:,.0f} images/s  "
-        f"{left // 60}:{left % 60:02d} left"
+        f"epoch {row['epoch']}/{setting.recipe.epochs}  loss {row['loss']:.4f}  "
+        f"train {row['train_accuracy']:.4f}{accuracy}  {len(setting.data) / seconds:,.0f} images/s"
+        f"  {left // 60}:{left % 60:02d} left"
     )
 
 

@@ -1,4 +1,4 @@
-"""The workflow's stages that hold weights: dense, regularised, pruned and fine-tuned networks.
+"""The workflow's stages that train: dense, regularised, pruned, dynamic and fine-tuned networks.
 
 Each function does the work of one job. A job trains several networks one after the other; what is
 finished is kept in a hidden folder beside the job's outputs until all are, so that a killed job
@@ -7,36 +7,85 @@ loses at most the epochs since its last saved state, and its outputs appear toge
 
 from __future__ import annotations
 
-import hashlib
 import os
-import platform
-import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from espalier.data.prepared import read_dataset
+from espalier.data.prepared import PreparedDataset, read_dataset
 from espalier.data.splits import SplitImages, split_dataset
 from espalier.devices import prepare_device
-from espalier.files import atomic_path, write_json
 from espalier.jobs import job_threads
 from espalier.models.fitting import build_network
 from espalier.networks import network_of_path
 from espalier.provenance import digest, provenance
-from espalier.pruning.contract import prune
+from espalier.pruning.contract import dynamics, prune
 from espalier.pruning.group_hoyer import GroupHoyerSquare
 from espalier.pruning.masks import read_masks, write_masks
+from espalier.pruning.registry import repeats_training
+from espalier.pruning.stages import scoring_batches
 from espalier.training.checkpoints import load_tensors, read_checkpoint
-from espalier.training.loop import History, evaluate, train
+from espalier.training.keeping import (
+    Kept,
+    accuracies,
+    deliver,
+    file_digest,
+    state_folder,
+    write_metrics,
+)
+from espalier.training.loop import History, train
 from espalier.training.recipe import Recipe, checkpoint_epochs, pruning_epoch
+from espalier.training.sparse import horizon
 from espalier.training.state import read_training_state
+from espalier.training.tickets import train_tickets
 
 FilePath = str | os.PathLike[str]
 Options = Mapping[str, Any]
+
+
+class _Job(NamedTuple):
+    """What every network of a job shares."""
+
+    images: PreparedDataset
+    parts: SplitImages
+    recipe: Recipe
+    seed: int
+    device: torch.device
+    facts: dict[str, Any]
+
+    @classmethod
+    def prepare(
+        cls, dataset: FilePath, recipe: Options, splits: str, seed: int, device: str, facts: Options
+    ) -> _Job:
+        """Read the data and choose the device; `recipe` is that of the configuration."""
+        values = {key: value for key, value in recipe.items() if key != "first_checkpoint"}
+        images = read_dataset(dataset)
+        parts = split_dataset(images, splits, seed)
+        where = prepare_device(device, job_threads())
+        return cls(images, parts, Recipe(**values), seed, where, dict(facts))
+
+    def train(self, model: nn.Module, **options: Any) -> History:
+        """Train on the training images."""
+        held_out = self.parts.validation
+        return train(
+            model,
+            *self.parts.train,
+            self.recipe,
+            self.seed,
+            validation=held_out if len(held_out[1]) else None,
+            device=self.device,
+            **options,
+        )
+
+    def accuracies(
+        self, model: nn.Module, history: History, checkpoint: int, epoch: int
+    ) -> dict[str, Any]:
+        """Return the accuracies of a trained model."""
+        return accuracies(model, self.parts, self.device, history.normalisation, checkpoint, epoch)
 
 
 def train_dense(
@@ -58,34 +107,26 @@ def train_dense(
         metrics: JSON to write.
         network: model options.
         recipe: training options of the configuration.
-        splits: "text" or "published".
+        splits: "text", "full" or "published".
         seed: root of every draw.
         code: digest of the code, for the records.
         device: "auto", "cpu" or "cuda".
     """
-    images = read_dataset(dataset)
-    parts = split_dataset(images, splits, seed)
-    how, first = _recipe(recipe)
-    epochs = checkpoint_epochs(how.epochs, len(checkpoints), first)
     facts = provenance(code, {"network": network, "recipe": recipe, "splits": splits}, seed)
-    where = prepare_device(device, job_threads())
-    model = build_network(network, images, seed)
-    history = train(
+    job = _Job.prepare(dataset, recipe, splits, seed, device, facts)
+    epochs = checkpoint_epochs(job.recipe.epochs, len(checkpoints), recipe["first_checkpoint"])
+    model = build_network(network, job.images, seed)
+    history = job.train(
         model,
-        *parts.train,
-        how,
-        seed,
-        validation=parts.validation,
         checkpoint_paths=dict(zip(checkpoints, epochs, strict=True)),
-        metadata=_strings({**facts, "model": network["architecture"]}),
-        state_directory=_beside(metrics),
-        device=where,
+        metadata=_strings(facts, network),
+        state_directory=state_folder(metrics),
     )
     entries = []
     for number, (path, epoch) in enumerate(zip(checkpoints, epochs, strict=True)):
         read_checkpoint(path, model)
-        entries.append(_accuracies(model, parts, where, number, epoch))
-    _write_metrics(metrics, checkpoints[-1], entries, history, where, facts)
+        entries.append(job.accuracies(model, history, number, epoch))
+    write_metrics(metrics, checkpoints[-1], entries, history, job.device, facts)
 
 
 def train_regularised(
@@ -109,19 +150,17 @@ def train_regularised(
         dataset: prepared data set.
         states: training states to write, one per sparsity.
         network, recipe, splits, seed, code, device: as in `train_dense`.
-        strengths: the regulariser's strength for each state.
+        strengths: the regulariser's strength for each state; 0 trains without.
         epochs: epochs in all, over which the schedule runs.
         prune_at: share of the dense epochs after which to stop.
 
     Source: Petkov (2021), section 4.4; DeepHoyer (Yang et al. 2020).
     """
-    images = read_dataset(dataset)
-    parts = split_dataset(images, splits, seed)
-    how, _ = _recipe({**recipe, "epochs": epochs})
     stop = pruning_epoch(recipe["epochs"], prune_at)
-    where = prepare_device(device, job_threads())
-    kept = _Kept(
-        _beside(states[0]), [code, network, recipe, epochs, stop, splits, seed, _content(dataset)]
+    job = _Job.prepare(dataset, {**recipe, "epochs": epochs}, splits, seed, device, {})
+    kept = Kept(
+        state_folder(states[0]),
+        [code, network, recipe, epochs, stop, splits, seed, file_digest(dataset)],
     )
     files = {}
     for strength in dict.fromkeys(strengths):
@@ -131,56 +170,16 @@ def train_regularised(
             print(f"strength {strength:g}: done before", file=sys.stderr)
             continue
         print(f"strength {strength:g}", file=sys.stderr)
-        train(
-            build_network(network, images, seed),
-            *parts.train,
-            how,
-            seed,
-            validation=parts.validation,
-            regulariser=GroupHoyerSquare(strength),
+        job.train(
+            build_network(network, job.images, seed),
+            regulariser=GroupHoyerSquare(strength) if strength else None,
             stop_epoch=stop,
             final_state_path=path,
             state_directory=kept.folder / name,
-            device=where,
         )
     for path, strength in zip(states, strengths, strict=True):
-        _copy(files[strength], path)
+        deliver(files[strength], path)
     kept.clear()
-
-
-def prune_networks(
-    dataset: FilePath,
-    states: Sequence[FilePath],
-    masks: Sequence[FilePath],
-    pruner: str,
-    network: Options,
-    options: Options,
-    sparsities: Sequence[float],
-    seed: int,
-    code: str,
-) -> None:
-    """Prune the regularised networks of one seed and write their masks.
-
-    Args:
-        dataset: prepared data set, for the shape of the network.
-        states: training states, one per sparsity.
-        masks: NPZ files to write, one per sparsity.
-        pruner: name of the algorithm.
-        network: model options.
-        options: options of the algorithm.
-        sparsities: shares to remove.
-        seed: root of the algorithm's draws.
-        code: digest of the code, for the records.
-    """
-    images = read_dataset(dataset)
-    results = []
-    for path, sparsity in zip(states, sparsities, strict=True):
-        model = build_network(network, images)
-        load_tensors(model, read_training_state(path).model_tensors(), str(path))
-        results.append(prune(pruner, model, (), sparsity, seed, **options))
-    for path, sparsity, mask in zip(masks, sparsities, results, strict=True):
-        facts = provenance(code, {"pruner": pruner, "options": options}, seed)
-        write_masks(path, mask, sparsity, {"provenance": facts})
 
 
 def finetune_pruned(
@@ -211,119 +210,181 @@ def finetune_pruned(
             listed with.
         network, recipe, splits, seed, code, device: as in `train_dense`.
     """
-    images = read_dataset(dataset)
-    parts = split_dataset(images, splits, seed)
-    how, _ = _recipe({**recipe, "epochs": epochs})
-    where = prepare_device(device, job_threads())
     facts = provenance(
         code, {"network": network, "recipe": recipe, "epochs": epochs, "splits": splits}, seed
     )
-    kept = _Kept(_beside(checkpoints[0]), [facts, _content(dataset)])
-    model = build_network(network, images)
+    job = _Job.prepare(dataset, {**recipe, "epochs": epochs}, splits, seed, device, facts)
+    model = build_network(network, job.images)
+
+    def finetune(position: int, **options: Any) -> History:
+        start = read_training_state(states[position])
+        load_tensors(model, start.model_tensors(), str(states[position]))
+        return job.train(model, masks=read_masks(masks[position])[0], start=start, **options)
+
+    names = [
+        digest([file_digest(start), file_digest(mask)])
+        for start, mask in zip(states, masks, strict=True)
+    ]
+    kept = Kept(state_folder(checkpoints[0]), [facts, file_digest(dataset)])
+    _train_each(job, kept, model, network, names, finetune, checkpoints, metrics, last_checkpoint)
+    kept.clear()
+
+
+def train_pruned(
+    dataset: FilePath,
+    masks: Sequence[FilePath],
+    checkpoints: Sequence[FilePath],
+    metrics: Sequence[FilePath],
+    network: Options,
+    recipe: Options,
+    last_checkpoint: int,
+    splits: str,
+    seed: int,
+    code: str,
+    device: str = "auto",
+) -> None:
+    """Train the networks of one seed that were pruned before training.
+
+    Args:
+        dataset: prepared data set.
+        masks: masks of the untrained network of this seed, one per sparsity.
+        checkpoints: checkpoints to write.
+        metrics: JSON files to write.
+        last_checkpoint: as in `finetune_pruned`.
+        network, recipe, splits, seed, code, device: as in `train_dense`.
+    """
+    facts = provenance(code, {"network": network, "recipe": recipe, "splits": splits}, seed)
+    job = _Job.prepare(dataset, recipe, splits, seed, device, facts)
+    model = build_network(network, job.images, seed)
+    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def train_masked(position: int, **options: Any) -> History:
+        load_tensors(model, initial, "the initial weights")
+        return job.train(model, masks=read_masks(masks[position])[0], **options)
+
+    names = [file_digest(mask) for mask in masks]
+    kept = Kept(state_folder(checkpoints[0]), [facts, file_digest(dataset)])
+    _train_each(
+        job, kept, model, network, names, train_masked, checkpoints, metrics, last_checkpoint
+    )
+    kept.clear()
+
+
+def train_dynamic(
+    dataset: FilePath,
+    masks: Sequence[FilePath],
+    checkpoints: Sequence[FilePath],
+    metrics: Sequence[FilePath],
+    network: Options,
+    recipe: Options,
+    pruning: Options,
+    sparsities: Sequence[float],
+    last_checkpoint: int,
+    splits: str,
+    seed: int,
+    code: str,
+    device: str = "auto",
+) -> None:
+    """Train the networks of one seed with a pruner that acts while they train.
+
+    With "mask_history" the masks of every epoch are written beside each mask, as
+    seed{seed}.history.npz.
+
+    Args:
+        dataset: prepared data set.
+        masks: NPZ files to write: the masks at the end of training, one per sparsity.
+        checkpoints: checkpoints to write.
+        metrics: JSON files to write.
+        pruning: "algorithm", "batch_size", "options" and "mask_history" of the configuration.
+        sparsities: shares to remove.
+        last_checkpoint: as in `finetune_pruned`.
+        network, recipe, splits, seed, code, device: as in `train_dense`.
+    """
+    configuration = {"network": network, "recipe": recipe, "splits": splits, "pruning": pruning}
+    facts = provenance(code, configuration, seed)
+    job = _Job.prepare(dataset, recipe, splits, seed, device, facts)
+    model = build_network(network, job.images, seed)
+    initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    kept = Kept(state_folder(checkpoints[0]), [facts, file_digest(dataset)])
+    algorithm, options = pruning["algorithm"], pruning["options"]
+    names = [f"sparsity{sparsity:g}" for sparsity in sparsities]
+    found = [kept.path(f"{name}.npz") for name in names]
+
+    if repeats_training(algorithm):
+        train_one = train_tickets(algorithm, job.train, model, initial, sparsities, options, kept)
+    else:
+        batches = scoring_batches(job.images, recipe, pruning, splits, seed, job.device)
+        steps = horizon(job.recipe, len(job.parts.train[1]))
+
+        def train_one(position: int, **outputs: Any) -> History:
+            load_tensors(model, initial, "the initial weights")
+            sparsity = sparsities[position]
+            first = prune(algorithm, model, batches.rewound(), sparsity, seed, **options)
+            changing = dynamics(algorithm, first, sparsity, steps, seed, **options)
+            history = Path(masks[position]).with_suffix(".history.npz")
+            return job.train(
+                model,
+                dynamics=changing,
+                mask_history_path=history if pruning["mask_history"] else None,
+                **outputs,
+            )
+
+    def train_and_keep(position: int, **outputs: Any) -> History:
+        history = train_one(position, **outputs)
+        write_masks(found[position], history.masks, sparsities[position], {"provenance": facts})
+        return history
+
+    _train_each(
+        job, kept, model, network, names, train_and_keep, checkpoints, metrics, last_checkpoint
+    )
+    for path, target in zip(found, masks, strict=True):
+        deliver(path, target)
+    kept.clear()
+
+
+def _train_each(
+    job: _Job,
+    kept: Kept,
+    model: nn.Module,
+    network: Options,
+    names: Sequence[str],
+    train_one: Callable[..., History],
+    checkpoints: Sequence[FilePath],
+    metrics: Sequence[FilePath],
+    last_checkpoint: int,
+) -> None:
+    """Train one network after the other into `model`, then deliver checkpoints and metrics.
+
+    Args:
+        kept: where finished networks wait.
+        names: one per network, for what is kept.
+        train_one: trains the network of a position; takes the outputs of `train`.
+    """
     finished = []
-    for start_path, mask_path in zip(states, masks, strict=True):
-        name = digest([_content(start_path), _content(mask_path)])
+    for position, name in enumerate(names):
         path, record = kept.path(f"{name}.safetensors"), kept.path(f"{name}.json")
         finished.append((path, record))
-        sparsity = network_of_path(mask_path).sparsity
+        sparsity = network_of_path(checkpoints[position]).sparsity
         if record.exists():
             print(f"sparsity {sparsity:g}: done before", file=sys.stderr)
             continue
         print(f"sparsity {sparsity:g}", file=sys.stderr)
-        start = read_training_state(start_path)
-        load_tensors(model, start.model_tensors(), str(start_path))
-        history = train(
-            model,
-            *parts.train,
-            how,
-            seed,
-            validation=parts.validation,
-            masks=read_masks(mask_path)[0],
-            start=start,
-            checkpoint_paths={path: epochs},
-            metadata=_strings({**facts, "model": network["architecture"]}),
+        history = train_one(
+            position,
+            checkpoint_paths={path: job.recipe.epochs},
+            metadata=_strings(job.facts, network),
             state_directory=kept.folder / name,
-            device=where,
         )
-        entry = _accuracies(model, parts, where, last_checkpoint, epochs)
-        _write_metrics(record, mask_path, [entry], history, where, facts)
+        read_checkpoint(path, model)
+        entry = job.accuracies(model, history, last_checkpoint, job.recipe.epochs)
+        write_metrics(
+            record, checkpoints[position], [entry], history, job.device, job.facts, history.masks
+        )
     for (path, record), checkpoint, metric in zip(finished, checkpoints, metrics, strict=True):
-        _copy(path, checkpoint)
-        _copy(record, metric)
-    kept.clear()
+        deliver(path, checkpoint)
+        deliver(record, metric)
 
 
-class _Kept:
-    """Finished parts of a job, until the whole job is done; other settings have other names."""
-
-    def __init__(self, folder: FilePath, identity: Any) -> None:
-        self.folder = Path(folder)
-        self._prefix = digest(identity)
-
-    def path(self, name: str) -> Path:
-        return self.folder / f"{self._prefix}.{name}"
-
-    def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _beside(output: FilePath) -> Path:
-    """Return the hidden folder of a job's resumable state, beside its first output."""
-    return Path(output).with_name(f".{Path(output).stem}.state")
-
-
-def _copy(source: Path, target: FilePath) -> None:
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-def _content(path: FilePath) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _recipe(options: Options) -> tuple[Recipe, str]:
-    """Return the recipe of a configuration and what checkpoint 0 is."""
-    values = dict(options)
-    first = values.pop("first_checkpoint")
-    return Recipe(**values), first
-
-
-def _strings(record: Options) -> dict[str, str]:
-    return {key: str(value) for key, value in record.items()}
-
-
-def _accuracies(
-    model: nn.Module, parts: SplitImages, device: torch.device, checkpoint: int, epoch: int
-) -> dict[str, Any]:
-    model.to(device)
-    return {
-        "checkpoint": checkpoint,
-        "epoch": epoch,
-        "validation_accuracy": evaluate(model, *parts.validation, device=device),
-        "test_accuracy": evaluate(model, *parts.test, device=device),
-    }
-
-
-def _write_metrics(
-    path: FilePath,
-    network_path: FilePath,
-    entries: Sequence[Options],
-    history: History,
-    device: torch.device,
-    facts: Options,
-) -> None:
-    network = network_of_path(network_path)
-    write_json(
-        path,
-        {
-            "network": network._replace(checkpoint=None)._asdict(),
-            "sparsity": network.sparsity,
-            "checkpoints": list(entries),
-            "epochs": history.rows,
-            "seconds": round(history.seconds, 3),
-            "device": str(device),
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            "provenance": dict(facts),
-        },
-    )
+def _strings(facts: Options, network: Options) -> dict[str, str]:
+    """Return the metadata of a checkpoint."""
+    return {key: str(value) for key, value in {**facts, "model": network["architecture"]}.items()}

@@ -1,0 +1,106 @@
+"""FORCE: progressive pruning in which a pruned weight may return.
+
+In step t of T the score of a weight, pruned or kept, is |w dL/d(w m)| in the network pruned so far,
+with w the weight before any pruning; the (1 - sparsity)^(t/T) of all weights with the largest
+scores are kept. One step is SNIP.
+
+Source: de Jorge et al. (2021), "Progressive skeletonization: trimming more fat from a network at
+initialization", section 4 (FORCE), and its public code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from espalier.pruning.contract import Request
+from espalier.pruning.saliency import (
+    BATCH_NORM_MODES,
+    dense_weights,
+    exponential_sparsities,
+    first_batches,
+    full_masks,
+    mean_gradients,
+    prepare,
+    require_at_least,
+    require_one_of,
+    write_masked,
+)
+from espalier.pruning.selection import RULES, require_finite, select
+
+WHEN = "before"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of FORCE.
+
+    Attributes:
+        steps: times that scores are computed and masks chosen.
+        num_batches: mini-batches per step over which the gradient is averaged; every step starts
+            the batches anew, so a loader that shuffles gives each step its own.
+        batch_norm: "train" (statistics of the batch) or "eval" (running statistics).
+        counts: how many weights stay after each step: "exact", or "at_least_kth_largest", the rule
+            of the paper's code.
+    """
+
+    steps: int = 10
+    num_batches: int = 1
+    batch_norm: str = "train"
+    counts: str = "exact"
+
+    def __post_init__(self) -> None:
+        require_at_least("steps", self.steps, 1)
+        require_at_least("num_batches", self.num_batches, 1)
+        require_one_of("batch_norm", self.batch_norm, BATCH_NORM_MODES)
+        require_one_of("counts", self.counts, RULES)
+
+
+def step_scores(
+    request: Request, dense: Mapping[str, Tensor], masks: Mapping[str, Tensor], num_batches: int
+) -> dict[str, Tensor]:
+    """Return |w dL/d(w m)| of every weight in the network with the given masks.
+
+    Args:
+        request: prepared by `espalier.pruning.saliency.prepare`; its weights are overwritten.
+        dense: the weights w, as they were before any pruning.
+        masks: boolean masks m.
+        num_batches: mini-batches over which the gradient is averaged.
+
+    Raises:
+        ConfigurationError: too few batches.
+    """
+    write_masked(request, dense, masks)
+    gradients = mean_gradients(request, first_batches(request, num_batches))
+    return {name: (weight * gradients[name]).abs() for name, weight in dense.items()}
+
+
+def scores(request: Request, options: Options) -> dict[str, Tensor]:
+    """Return the scores of the first step, those of the dense network.
+
+    Raises:
+        ConfigurationError: too few batches, or shared weights.
+        DataError: a score is not finite; the message names the layer.
+    """
+    prepare(request, options.batch_norm)
+    dense = dense_weights(request)
+    values = step_scores(request, dense, full_masks(dense), options.num_batches)
+    require_finite(values)
+    return values
+
+
+def prune(request: Request, sparsity: float, options: Options) -> dict[str, Tensor]:
+    """Return the masks after the last step, all layers ranked together in each.
+
+    Raises:
+        ConfigurationError, DataError: as `scores`.
+    """
+    prepare(request, options.batch_norm)
+    dense = dense_weights(request)
+    masks = full_masks(dense)
+    for target in exponential_sparsities(sparsity, options.steps):
+        values = step_scores(request, dense, masks, options.num_batches)
+        masks = select(values, target, rule=options.counts)
+    return masks

@@ -1,0 +1,102 @@
+"""Lottery tickets: train, prune, rewind, train again, level by level."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from espalier.errors import ConfigurationError
+from espalier.pruning.contract import prunable_parameters
+from espalier.pruning.masks import read_masks, write_masks
+from espalier.pruning.registry import load
+from espalier.training.checkpoints import load_tensors
+from espalier.training.keeping import Kept
+from espalier.training.loop import History
+from espalier.training.state import TrainingState, read_training_state
+
+
+def train_tickets(
+    algorithm: str,
+    train: Callable[..., History],
+    model: nn.Module,
+    initial: Mapping[str, Tensor],
+    sparsities: Sequence[float],
+    options: Mapping[str, Any],
+    kept: Kept,
+) -> Callable[..., History]:
+    """Return a function that trains the ticket of the sparsity at a position.
+
+    All sparsities share one chain of levels; a level that was trained before is not trained again.
+    The levels in between leave only the masks of the next one, in the folder of `kept`.
+
+    Args:
+        algorithm: a pruner with `level_densities` and `next_masks`, as lottery_ticket.
+        train: trains a model with the options of `espalier.training.loop.train`.
+        model: the network, in which every level is trained.
+        initial: its initial state dict.
+        sparsities: shares to remove, in any order.
+        options: fields of the pruner's `Options`.
+        kept: where finished levels wait.
+
+    Source: Frankle and Carbin (2019); rewinding: Frankle et al. (2020).
+    """
+    module = load(algorithm)
+    chosen = module.Options(**options)
+    densities = [1.0, *module.level_densities(sparsities, chosen.fraction)]
+
+    def masks_of(level: int) -> dict[str, Tensor]:
+        """Return the masks of a level, training the levels before it where that is not done."""
+        if level == 0:
+            weights = prunable_parameters(model)
+            return {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
+        path = kept.path(f"level{level}.masks.npz")
+        if not path.exists():
+            before = masks_of(level - 1)
+            print(f"level {level - 1}: density {densities[level - 1]:.4g}", file=sys.stderr)
+            train_level(before, level - 1, state_directory=kept.folder / f"level{level - 1}")
+            weights = {name: weight.cpu() for name, weight in prunable_parameters(model).items()}
+            masks = module.next_masks(
+                weights,
+                before,
+                1 - densities[level],
+                scope=chosen.scope,
+                counts=chosen.counts,
+                previous_sparsity=1 - densities[level - 1],
+            )
+            write_masks(path, masks, 1 - densities[level])
+        return read_masks(path)[0]
+
+    def train_level(masks: Mapping[str, Tensor], level: int, **outputs: Any) -> History:
+        start = rewinding_point()
+        load_tensors(
+            model, initial if start is None else start.model_tensors(), "the rewound state"
+        )
+        return train(model, masks=masks, start=start, **outputs)
+
+    def rewinding_point() -> TrainingState | None:
+        """Return the dense network at the rewinding epoch; None for its initialisation."""
+        if chosen.rewind_epoch == 0:
+            return None
+        path = kept.path("rewind.safetensors")
+        if not path.exists():
+            load_tensors(model, initial, "the initial weights")
+            train(
+                model,
+                stop_epoch=chosen.rewind_epoch,
+                final_state_path=path,
+                state_directory=kept.folder / "rewind",
+            )
+        return read_training_state(path)
+
+    def train_one(position: int, **outputs: Any) -> History:
+        goal = 1 - sparsities[position]
+        level = min(range(len(densities)), key=lambda number: abs(densities[number] - goal))
+        return train_level(masks_of(level), level, **outputs)
+
+    if not sparsities:
+        raise ConfigurationError("lottery tickets need at least one sparsity")
+    return train_one
