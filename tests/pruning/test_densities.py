@@ -109,9 +109,7 @@ def test_one_scale_for_all_layers_that_are_not_dense(
 
 
 @given(SHAPES, st.integers(0, 99))
-def test_uniform_counts_are_the_selectors(
-    shapes: dict[str, tuple[int, ...]], percent: int
-) -> None:
+def test_uniform_counts_are_the_selectors(shapes: dict[str, tuple[int, ...]], percent: int) -> None:
     sparsity = percent / 100
     densities = uniform_densities(shapes, 1 - sparsity)
     assert keep_counts(shapes, densities, sparsity) == layer_keep_counts(sizes(shapes), sparsity)

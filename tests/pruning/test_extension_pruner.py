@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tiny_cnn import fixture_batch, tiny_cnn
 
+from espalier import config
 from espalier.errors import ConfigurationError
 from espalier.pruning import acts, names, prune, scores
 from espalier.pruning.registry import module_of, option_names
@@ -17,8 +20,12 @@ from espalier.pruning.selection import keep_count
 
 
 @pytest.fixture(scope="session")
-def code(root: Path) -> str:
-    page = (root / "docs" / "adding_a_pruner.md").read_text(encoding="utf-8")
+def page(root: Path) -> str:
+    return (root / "docs" / "adding_a_pruner.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def code(page: str) -> str:
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     complete = [block for block in blocks if "WHEN =" in block]
     assert len(complete) == 1
@@ -55,6 +62,38 @@ def test_its_option_does_what_the_page_says(pruner: str) -> None:
     assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
     with pytest.raises(ConfigurationError, match="noise is -1"):
         prune(pruner, tiny_cnn(), (), 0.5, noise=-1.0)
+
+
+def test_the_page_s_library_call(
+    page: str, pruner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path(pruner).rename("folder/my_pruner.py")
+    calls = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "masks =" in b]
+    names = {"model": tiny_cnn(), "batches": [fixture_batch()]}
+    exec(calls[0], names)
+    masks = names["masks"]
+    assert isinstance(masks, dict)
+    assert sum(int(mask.count_nonzero()) for mask in masks.values()) == keep_count(1448, 0.9)
+
+
+def test_the_page_s_configuration(
+    page: str, pruner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path(pruner).rename("folder/my_pruner.py")
+    [block] = re.findall(r"((?:^    .*\n)*^    pruners: .*\n(?:^    .*\n)*)", page, re.MULTILINE)
+    values = yaml.safe_load(textwrap.dedent(block))
+    settings = config.load(values)
+    assert settings.algorithm("my_pruner") == "folder/my_pruner.py"
+    assert settings.acts("my_pruner") == "before"
+    section = settings.pruning_of(settings.datasets[0], settings.models[0], "my_pruner")
+    assert section.options == {"noise": 0.2}
+    values["pruning_overrides"]["my_pruner"]["options"] = {"nois": 0.2}
+    with pytest.raises(ConfigurationError, match="Did you mean 'noise'"):
+        config.load(values)
 
 
 def test_the_registry_knows_it_by_its_file(pruner: str) -> None:

@@ -71,7 +71,13 @@ def test_conda_requirements_parse_and_agree_with_pyproject(root):
     rattler = pytest.importorskip("rattler")
     versions = {CONDA_NAMES.get(name, name): version for name, version in pinned(root).items()}
     files = sorted((root / "envs").glob("*.yaml"))
-    assert [path.stem for path in files] == ["figures", "hierarchy", "sbm", "train"]
+    assert [path.stem for path in files] == [
+        "figures",
+        "hierarchy",
+        "sbm",
+        "topology",
+        "train",
+    ]
     for path in files:
         for requirement in yaml.safe_load(path.read_text())["dependencies"]:
             spec = rattler.MatchSpec(requirement, strict=True)

@@ -19,7 +19,9 @@ An algorithm that acts during training also defines
 
     def dynamics(masks, sparsity, options, horizon, seed) -> espalier.pruning.during.Dynamics
 
-whose masks the training loop follows; its `prune` gives the masks of the first step.
+whose masks the training loop follows. Its `prune` gives the masks of the first step where the
+method has a topology from the start, and those of the last for the network as it stands where it
+removes weights bit by bit.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Options:
         initial_sparsity: sparsity of the first update, s_0.
         begin: first update, as a share of the training steps.
         end: latest time of the last update, as a share of the training steps.
-        frequency: steps from one update to the next.
+        period: steps from one update to the next.
         scope: "layer" gives every layer the same sparsity, "global" ranks all weights together.
         returns: whether removed weights keep their last value aside and compete with it.
         schedule: "zhu_gupta", or "itop_off_by_one": n + 1 in place of n, as in the ITOP code, which
@@ -46,7 +46,7 @@ class Options:
     initial_sparsity: float = 0.0
     begin: float = 0.0
     end: float = 0.75
-    frequency: int = 100
+    period: int = 100
     scope: str = "layer"
     returns: bool = False
     schedule: str = "zhu_gupta"
@@ -62,8 +62,8 @@ class Options:
                 f"begin is {self.begin} and end is {self.end}; they are shares of the training "
                 "with 0 <= begin <= end <= 1"
             )
-        if self.frequency < 1:
-            raise ConfigurationError(f"frequency is {self.frequency}; it is 1 step or more")
+        if self.period < 1:
+            raise ConfigurationError(f"period is {self.period}; it is 1 step or more")
         if self.scope not in ("layer", "global"):
             raise unknown_name("scope", self.scope, ("layer", "global"))
         if self.schedule not in _SCHEDULES:
@@ -147,17 +147,17 @@ class GradualMagnitude:
         last_step = horizon.steps - 1
         self._begin = min(round(options.begin * horizon.steps), last_step)
         latest = min(round(options.end * horizon.steps), last_step)
-        self._updates = (latest - self._begin) // options.frequency
+        self._updates = (latest - self._begin) // options.period
         self._removed: dict[str, Tensor] = {}
 
     def due(self, step: int) -> bool:
-        """Return whether an update is due: every `frequency` steps from begin to end."""
-        update, rest = divmod(step - self._begin, self._options.frequency)
+        """Return whether an update is due: every `period` steps from begin to end."""
+        update, rest = divmod(step - self._begin, self._options.period)
         return rest == 0 and 0 <= update <= self._updates
 
     def sparsity_at(self, step: int) -> float:
         """Return the sparsity after the update that is due at `step`."""
-        update = (step - self._begin) // self._options.frequency
+        update = (step - self._begin) // self._options.period
         return cubic_sparsity(
             update,
             self._updates,
@@ -177,7 +177,7 @@ class GradualMagnitude:
             self.masks = select_remaining(magnitudes, masks, sparsity, scope=scope, rule=rule)
             return
         values = {
-            name: torch.where(masks[name], weight, self._removed.get(name, weight))
+            name: torch.where(masks[name], weight, self._removed.get(name, weight).to(weight))
             for name, weight in weights.items()
         }
         magnitudes = {name: value.abs() for name, value in values.items()}

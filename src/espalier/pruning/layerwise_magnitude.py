@@ -22,8 +22,8 @@ class Options:
 
     Attributes:
         counts: how many weights stay, a key of `selection.RULES`: "remove_round" is the rule of
-            torch.nn.utils.prune. All but "exact" count layer by layer, so that the total may be off by
-            a weight per layer.
+            torch.nn.utils.prune. All but "exact" count layer by layer, so that the total may be
+            off by a weight per layer.
     """
 
     counts: str = "exact"
