@@ -192,6 +192,28 @@ class Coactivation(Section):
     )
 
 
+class Encoding(Section):
+    """How pruned networks become graphs, and their topometrics tables."""
+
+    convention: Literal["definition", "published"] = Field(
+        "definition",
+        description="definition: the graph and the measures as the paper defines them. published: "
+        "as its public code makes them.",
+    )
+    padding_nodes: bool = Field(
+        True, description="The first part has the padding's nodes, as in the paper."
+    )
+    identity_shortcuts: bool = Field(
+        False, description="Shortcuts without weights are edges too; the paper leaves them out."
+    )
+    normalise: bool = Field(
+        True, description="Divide by nodes or edges as the published columns do."
+    )
+    max_bytes: int = Field(
+        4 * 2**30, ge=2**20, description="Memory that an explicit list of edges may take."
+    )
+
+
 class Distances(Section):
     """How trees are compared, and with which baselines."""
 
@@ -203,11 +225,12 @@ class Distances(Section):
 class Settings(Section):
     """The whole configuration."""
 
-    analyses: list[Literal["hierarchy", "accuracy"]] = Field(
+    analyses: list[Literal["hierarchy", "accuracy", "topometrics"]] = Field(
         ["hierarchy"],
         min_length=1,
         description="What is made of the networks: hierarchy (class trees and their distances), "
-        "accuracy (one table by data set, pruner, model and sparsity).",
+        "accuracy (one table by data set, pruner, model and sparsity), topometrics (graph measures "
+        "of every pruned network).",
     )
     datasets: list[Token] = Field(
         ["digits"], min_length=1, description="Data sets, by name; options below."
@@ -260,6 +283,10 @@ class Settings(Section):
         "most specific wins.",
     )
     coactivation: Coactivation = Field(Coactivation(), description="The co-activation graph.")  # type: ignore[call-arg]
+    encoding: Encoding = Field(
+        Encoding(),  # type: ignore[call-arg]
+        description="The unrolled multipartite graph and its topometrics.",
+    )
     detector_options: dict[Token, dict[str, Any]] = Field(
         {"nested_sbm": {"hierarchies": 10, "restarts": 1, "max_refinements": 40}},
         description="Options per detector, see docs/detectors.md.",

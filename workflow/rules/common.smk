@@ -45,6 +45,7 @@ wildcard_constraints:
     checkpoint="[0-9]+",
     detector=any_of(OTHER_DETECTORS),
     figure="[a-z0-9_]+",
+    form=r"npz|edges\.npz|graphml\.gz",
 
 
 def code_of(script, *modules):
@@ -230,10 +231,21 @@ def all_metrics_files():
     ]
 
 
+def topometrics_files():
+    return [
+        f"<results>/topometrics/{dataset}/{model}/{pruner}/seed{seed}.csv"
+        for dataset in SETTINGS.datasets
+        for model in SETTINGS.models
+        for pruner in SETTINGS.pruners
+        for seed in SETTINGS.seeds
+    ]
+
+
 def tables():
     names = {
         "hierarchy": ["rf", "rf_summary", "baselines"],
         "accuracy": ["accuracy", "networks"],
+        "topometrics": ["topometrics"],
     }
     return [
         f"<results>/tables/{name}.csv"

@@ -104,3 +104,30 @@ rule tabulate_accuracy:
         "Writing {output}"
     script:
         "../scripts/tabulate_accuracy.py"
+
+
+rule tabulate_topometrics:
+    input:
+        topometrics=topometrics_files(),
+        metrics=all_metrics_files(),
+    output:
+        report(
+            "<results>/tables/topometrics.csv",
+            caption="../report/topometrics.rst",
+            category="Tables",
+        ),
+    log:
+        "<logs>/tabulate_topometrics.log",
+    conda:
+        "../../envs/topology.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_of("tabulate_topometrics"),
+        settings=SETTINGS.model_dump(mode="json", exclude=NOT_IN_RESULTS),
+    message:
+        "Writing {output}"
+    script:
+        "../scripts/tabulate_topometrics.py"

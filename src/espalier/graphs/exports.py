@@ -13,7 +13,7 @@ import importlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import ModuleType
@@ -48,10 +48,13 @@ _KEYS = (
 # -- NPZ ---------------------------------------------------------------------------------------
 
 
-def write_layer_graph(path: str | os.PathLike[str], graph: LayerGraph) -> None:
+def write_layer_graph(
+    path: str | os.PathLike[str], graph: LayerGraph, provenance: Mapping[str, Any] | None = None
+) -> None:
     """Write the implicit form as NPZ: packed masks, the weights they keep, and axis relations.
 
-    Weights where the mask is False are not stored; they are read back as 0.
+    Weights where the mask is False are not stored; they are read back as 0. `provenance` is the
+    record of how the graph came about.
 
     Raises:
         ConfigurationError: the graph is of the published convention, which has no implicit form.
@@ -67,6 +70,7 @@ def write_layer_graph(path: str | os.PathLike[str], graph: LayerGraph) -> None:
         arrays[f"block{number}_columns"] = block.columns.triples
     metadata = {
         "content": _IMPLICIT,
+        "provenance": dict(provenance or {}),
         "convention": graph.convention,
         "parts": [asdict(part) for part in graph.parts],
         "blocks": [
@@ -134,10 +138,12 @@ def write_encoding(
     *,
     weighted: bool = True,
     max_bytes: int | None = MAX_BYTES,
+    provenance: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the unrolled encoding as NPZ: one CSR matrix per pair of joined parts.
 
-    Under the published convention it is one matrix over all nodes.
+    Under the published convention it is one matrix over all nodes. `provenance` is the record of
+    how the graph came about.
 
     Raises:
         ConfigurationError: a matrix would exceed `max_bytes`.
@@ -152,6 +158,7 @@ def write_encoding(
             arrays[f"{name}_data"] = matrix.data
     metadata = {
         "content": _EXPLICIT,
+        "provenance": dict(provenance or {}),
         "convention": graph.convention,
         "weighted": weighted,
         "parts": [asdict(part) for part in graph.parts],
