@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from espalier import models
 from espalier.errors import ConfigurationError, DataError
-from espalier.pruning import phew
+from espalier.pruning import phew, random_walks
 from espalier.pruning.contract import prunable_parameters, prune
 from espalier.pruning.selection import keep_count
 
@@ -79,7 +79,7 @@ def visits_of(model: nn.Module, blocks: int, identity_shortcuts: bool = False) -
 def test_transition_probabilities_of_the_golden() -> None:
     arrays = golden("phew")
     for layer in LAYERS:
-        forward, backward = phew.transition_probabilities(tiny_cnn().get_parameter(layer))
+        forward, backward = random_walks.transition_probabilities(tiny_cnn().get_parameter(layer))
         np.testing.assert_allclose(forward, arrays[f"prob_forward/{layer}"], rtol=1e-6)
         np.testing.assert_allclose(backward, arrays[f"prob_backward/{layer}"], rtol=1e-6)
 
@@ -99,7 +99,7 @@ def test_layer_counts_are_those_of_the_golden() -> None:
 
 def test_grouped_convolutions_stay_within_their_group() -> None:
     weight = torch.tensor([[1.0, 3.0], [3.0, 1.0], [0.0, 2.0], [0.0, 6.0]])[:, :, None, None]
-    forward, backward = phew.transition_probabilities(weight, groups=2)
+    forward, backward = random_walks.transition_probabilities(weight, groups=2)
     np.testing.assert_allclose(forward, [[0.25, 0.75], [0.75, 0.25], [0.5, 0.5], [0.25, 0.75]])
     np.testing.assert_allclose(backward, [[0.25, 0.75], [0.75, 0.25], [0, 1], [0, 1]])
 
@@ -162,7 +162,7 @@ def test_expected_visits_follow_the_transition_probabilities() -> None:
     model = tiny_cnn()
     weights = layer_weights(model)
     expected = phew.expected_visits(phew.unit_graph(model), weights)
-    probabilities = {name: phew.transition_probabilities(w) for name, w in weights.items()}
+    probabilities = {name: random_walks.transition_probabilities(w) for name, w in weights.items()}
     mass, visits = np.full(3, 1 / 3), {}
     for name in LAYERS:
         visits[name] = (mass[:, None] * probabilities[name][0]).T / 2
@@ -214,9 +214,9 @@ def test_zero_weights_are_not_visited_and_give_no_nan() -> None:
         model.conv1.weight[2, 1, 0] = 0
         model.fc.weight.zero_()
     for name in LAYERS:
-        for probabilities in phew.transition_probabilities(model.get_parameter(name)):
+        for probabilities in random_walks.transition_probabilities(model.get_parameter(name)):
             np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-    forward, backward = phew.transition_probabilities(model.conv2.weight)
+    forward, backward = random_walks.transition_probabilities(model.conv2.weight)
     np.testing.assert_allclose(forward[3], 1 / 16)
     np.testing.assert_allclose(backward[5], 1 / 8)
     visits = visits_of(model, 2)
@@ -318,7 +318,7 @@ class Awkward(nn.Module):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("branches", "torch.fx cannot trace this one"),
+        ("branches", "torch.fx cannot trace Awkward"),
         ("shuffle", r"cannot follow units through view \(view\) to last"),
         ("mean over channels", r"cannot follow units through mean \(mean\) to last"),
         ("two outputs", "one output tensor"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,8 +31,8 @@ def train_tickets(
 ) -> Callable[..., History]:
     """Return a function that trains the ticket of the sparsity at a position.
 
-    All sparsities share one chain of levels; a level that was trained before is not trained again.
-    The levels in between leave only the masks of the next one, in the folder of `kept`.
+    All sparsities share one chain of levels. Every level leaves the masks of the next one in the
+    folder of `kept`, so that asked for from the lowest sparsity up no level is trained twice.
 
     Args:
         algorithm: a pruner with `level_densities` and `next_masks`, as lottery_ticket.
@@ -48,34 +49,38 @@ def train_tickets(
     chosen = module.Options(**options)
     densities = [1.0, *module.level_densities(sparsities, chosen.fraction)]
 
+    def masks_path(level: int) -> Path:
+        return kept.path(f"level{level}.masks.npz")
+
     def masks_of(level: int) -> dict[str, Tensor]:
         """Return the masks of a level, training the levels before it where that is not done."""
         if level == 0:
             weights = prunable_parameters(model)
             return {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
-        path = kept.path(f"level{level}.masks.npz")
-        if not path.exists():
-            before = masks_of(level - 1)
-            print(f"level {level - 1}: density {densities[level - 1]:.4g}", file=sys.stderr)
-            train_level(before, level - 1, state_directory=kept.folder / f"level{level - 1}")
-            weights = {name: weight.cpu() for name, weight in prunable_parameters(model).items()}
-            masks = module.next_masks(
-                weights,
-                before,
-                1 - densities[level],
-                scope=chosen.scope,
-                counts=chosen.counts,
-                previous_sparsity=1 - densities[level - 1],
-            )
-            write_masks(path, masks, 1 - densities[level])
-        return read_masks(path)[0]
+        if not masks_path(level).exists():
+            train_level(level - 1, state_directory=kept.folder / f"level{level - 1}")
+        return read_masks(masks_path(level))[0]
 
-    def train_level(masks: Mapping[str, Tensor], level: int, **outputs: Any) -> History:
+    def train_level(level: int, **outputs: Any) -> History:
+        """Train the network of a level from the rewinding point, and choose the next masks."""
+        masks = masks_of(level)
+        print(f"level {level}: density {densities[level]:.4g}", file=sys.stderr)
         start = rewinding_point()
         load_tensors(
             model, initial if start is None else start.model_tensors(), "the rewound state"
         )
-        return train(model, masks=masks, start=start, **outputs)
+        history = train(model, masks=masks, start=start, **outputs)
+        if level + 1 < len(densities):
+            chosen_masks = module.next_masks(
+                {name: weight.cpu() for name, weight in prunable_parameters(model).items()},
+                masks,
+                1 - densities[level + 1],
+                scope=chosen.scope,
+                counts=chosen.counts,
+                previous_sparsity=1 - densities[level],
+            )
+            write_masks(masks_path(level + 1), chosen_masks, 1 - densities[level + 1])
+        return history
 
     def rewinding_point() -> TrainingState | None:
         """Return the dense network at the rewinding epoch; None for its initialisation."""
@@ -95,7 +100,7 @@ def train_tickets(
     def train_one(position: int, **outputs: Any) -> History:
         goal = 1 - sparsities[position]
         level = min(range(len(densities)), key=lambda number: abs(densities[number] - goal))
-        return train_level(masks_of(level), level, **outputs)
+        return train_level(level, **outputs)
 
     if not sparsities:
         raise ConfigurationError("lottery tickets need at least one sparsity")
