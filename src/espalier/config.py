@@ -165,6 +165,11 @@ class Pruning(Section):
         description="Pruning after training: epochs in all, fine-tuning included; twice those of "
         "training if null.",
     )
+    exclude: list[str] = Field(
+        [],
+        description="Parameters that stay dense and do not count, by name, for example "
+        "conv1.weight.",
+    )
     mask_history: bool = Field(
         False, description="Pruning during training: store the masks of every epoch."
     )

@@ -102,13 +102,13 @@ def pruning_of(wildcards):
 
 def scoring_of(wildcards):
     """What shapes the masks of a pruner that acts before or after training."""
-    keys = {"algorithm", "batch_size", "options"}
+    keys = {"algorithm", "batch_size", "exclude", "options"}
     return pruning_of(wildcards).model_dump(include=keys)
 
 
 def rewiring_of(wildcards):
     """What shapes the masks of a pruner that acts during training."""
-    keys = {"algorithm", "batch_size", "options", "mask_history"}
+    keys = {"algorithm", "batch_size", "exclude", "options", "mask_history"}
     return pruning_of(wildcards).model_dump(include=keys)
 
 

@@ -20,7 +20,7 @@ rule prune_at_initialisation:
         "../../envs/train.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=16000,
         runtime=4 * 60,
         gpu=GPUS,
     params:

@@ -50,7 +50,7 @@ def prune_at_initialisation(
         masks: NPZ files to write, one per sparsity.
         network: model options.
         recipe: training options, for the normalisation of the images.
-        pruning: "algorithm", "batch_size" and "options" of the configuration.
+        pruning: "algorithm", "batch_size", "exclude" and "options" of the configuration.
         sparsities: shares to remove.
         splits: which images train: "text", "full" or "published".
         seed: root of every draw.
@@ -118,8 +118,15 @@ def _pruned(
     seed: int,
 ) -> dict[str, Tensor]:
     started = time.monotonic()
-    options = pruning["options"]
-    masks = prune(pruning["algorithm"], model, batches.rewound(), sparsity, seed, **options)
+    masks = prune(
+        pruning["algorithm"],
+        model,
+        batches.rewound(),
+        sparsity,
+        seed,
+        exclude=pruning["exclude"],
+        **pruning["options"],
+    )
     collapsed = collapsed_layers(masks)
     print(
         f"sparsity {sparsity:g}: {sum(int(mask.sum()) for mask in masks.values())} weights kept, "

@@ -295,7 +295,8 @@ def train_dynamic(
         masks: NPZ files to write: the masks at the end of training, one per sparsity.
         checkpoints: checkpoints to write.
         metrics: JSON files to write.
-        pruning: "algorithm", "batch_size", "options" and "mask_history" of the configuration.
+        pruning: "algorithm", "batch_size", "exclude", "options" and "mask_history" of the
+            configuration.
         sparsities: shares to remove.
         last_checkpoint: as in `finetune_pruned`.
         network, recipe, splits, seed, code, device: as in `train_dense`.
@@ -307,11 +308,14 @@ def train_dynamic(
     initial = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     kept = Kept(state_folder(checkpoints[0]), [facts, file_digest(dataset)])
     algorithm, options = pruning["algorithm"], pruning["options"]
+    excluded = pruning["exclude"]
     names = [f"sparsity{sparsity:g}" for sparsity in sparsities]
     found = [kept.path(f"{name}.npz") for name in names]
 
     if repeats_training(algorithm):
-        train_one = train_tickets(algorithm, job.train, model, initial, sparsities, options, kept)
+        train_one = train_tickets(
+            algorithm, job.train, model, initial, sparsities, options, kept, excluded
+        )
     else:
         batches = scoring_batches(job.images, recipe, pruning, splits, seed, job.device)
         steps = horizon(job.recipe, len(job.parts.train[1]))
@@ -319,7 +323,9 @@ def train_dynamic(
         def train_one(position: int, **outputs: Any) -> History:
             load_tensors(model, initial, "the initial weights")
             sparsity = sparsities[position]
-            first = prune(algorithm, model, batches.rewound(), sparsity, seed, **options)
+            first = prune(
+                algorithm, model, batches.rewound(), sparsity, seed, exclude=excluded, **options
+            )
             changing = dynamics(algorithm, first, sparsity, steps, seed, **options)
             history = Path(masks[position]).with_suffix(".history.npz")
             return job.train(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def train_tickets(
     sparsities: Sequence[float],
     options: Mapping[str, Any],
     kept: Kept,
+    exclude: Collection[str] = (),
 ) -> Callable[..., History]:
     """Return a function that trains the ticket of the sparsity at a position.
 
@@ -42,6 +43,7 @@ def train_tickets(
         sparsities: shares to remove, in any order.
         options: fields of the pruner's `Options`.
         kept: where finished levels wait.
+        exclude: parameters that stay dense.
 
     Source: Frankle and Carbin (2019); rewinding: Frankle et al. (2020).
     """
@@ -55,7 +57,7 @@ def train_tickets(
     def masks_of(level: int) -> dict[str, Tensor]:
         """Return the masks of a level, training the levels before it where that is not done."""
         if level == 0:
-            weights = prunable_parameters(model)
+            weights = prunable_parameters(model, exclude)
             return {name: torch.ones_like(w, dtype=torch.bool) for name, w in weights.items()}
         if not masks_path(level).exists():
             train_level(level - 1, state_directory=kept.folder / f"level{level - 1}")
@@ -72,7 +74,10 @@ def train_tickets(
         history = train(model, masks=masks, start=start, **outputs)
         if level + 1 < len(densities):
             chosen_masks = module.next_masks(
-                {name: weight.cpu() for name, weight in prunable_parameters(model).items()},
+                {
+                    name: weight.cpu()
+                    for name, weight in prunable_parameters(model, exclude).items()
+                },
                 masks,
                 1 - densities[level + 1],
                 scope=chosen.scope,
