@@ -176,6 +176,19 @@ def test_expected_visits_follow_the_transition_probabilities() -> None:
         np.testing.assert_allclose(kernels.sum(axis=2), visits[name], rtol=1e-9)
 
 
+def test_draws_skip_many_unlikely_columns() -> None:
+    # Thirty likely columns, each behind a hundred that a walk meets once in 10^9 steps.
+    model = nn.Sequential(nn.Linear(1, 3030, bias=False))
+    with torch.no_grad():
+        model[0].weight.fill_(1e-13)
+        model[0].weight[100::101] = 1.0
+    columns = visits_of(model, 4)[::2].reshape(-1)
+    assert (columns % 101 == 100).all()
+    counts = np.bincount(columns // 101, minlength=30)
+    mean = len(columns) / 30
+    assert np.abs(counts - mean).max() < 5 * np.sqrt(mean)
+
+
 def test_walks_are_paths() -> None:
     shapes = {"0.weight": (4, 2, 3, 3), "3.weight": (6, 16), "4.weight": (3, 6)}
     model = nn.Sequential(
@@ -291,6 +304,40 @@ def test_excluded_layers_are_walked_through() -> None:
     assert sum(int(mask.sum()) for mask in masks.values()) == keep_count(296, 0.8)
 
 
+class Followed(nn.Module):
+    """What channels can be followed through, although none of them may be removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.norm = nn.GroupNorm(2, 4)
+        self.scale = nn.Parameter(torch.ones(4))
+        self.twice = nn.Conv2d(4, 4, 1)
+        self.pad = nn.ZeroPad2d(1)
+        self.hidden = nn.Linear(8, 6)
+        self.layer_norm = nn.LayerNorm(6)
+        self.last = nn.Linear(6, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.norm(self.first(images / 255)) * self.scale.view(1, -1, 1, 1)
+        maps = self.twice(self.twice(maps).softmax(dim=1))
+        maps = torch.concat([self.pad(maps)[:, :, ::2], maps[:, :, ::2]], dim=1)
+        features = maps.amax(dim=(2, 3), keepdim=True).squeeze(-1).squeeze(-1) / maps.size(1)
+        return self.last(self.layer_norm(self.hidden(features)).clamp(min=0)).log_softmax(dim=1)
+
+
+def test_what_channels_go_through() -> None:
+    sites = phew.unit_graph(Followed())
+    assert [(site.parameter, site.units, site.sources, site.offsets) for site in sites] == [
+        ("", 3, (), ()), ("first.weight", 4, (0,), (0,)), ("twice.weight", 4, (1,), (0,)),
+        ("twice.weight", 4, (2,), (0,)), ("", 8, (3, 3), (0, 4)), ("hidden.weight", 6, (4,), (0,)),
+        ("last.weight", 2, (5,), (0,)),
+    ]  # fmt: skip
+    visits = visits_of(Followed(), 1)
+    assert visits.shape[1] == 5
+    assert (visits >= 0).all()
+
+
 class Awkward(nn.Module):
     """A network that does something phew cannot follow."""
 
@@ -309,6 +356,10 @@ class Awkward(nn.Module):
             maps = maps.view(maps.size(0), 2, 2, 3, 3).transpose(1, 2).flatten(1, 2)
         if self.kind == "mean over channels":
             maps = maps.mean(1, keepdim=True).expand(-1, 4, -1, -1)
+        if self.kind == "dense layer on maps":
+            return self.last(maps)
+        if self.kind == "vectors on maps":
+            maps = maps * maps.mean(dim=(2, 3))
         logits = self.last(maps.mean(dim=(2, 3)))
         if self.kind == "two outputs":
             return logits, maps
@@ -321,6 +372,8 @@ class Awkward(nn.Module):
         ("branches", "torch.fx cannot trace Awkward"),
         ("shuffle", r"cannot follow units through view \(view\) to last"),
         ("mean over channels", r"cannot follow units through mean \(mean\) to last"),
+        ("dense layer on maps", r"one output tensor of the model through last \(Linear\)"),
+        ("vectors on maps", r"cannot follow units through mul \(mul\) to last"),
         ("two outputs", "one output tensor"),
         ("nothing else", r"unused\.weight: on no path from the input to the output"),
     ],

@@ -83,8 +83,6 @@ def compact_for_training(
     return full, parts, correspondence
 
 
-
-
 def resize(model: nn.Module, correspondence: Compaction) -> None:
     """Leave of every layer and batch norm what the correspondence keeps, in place."""
     for module_name, layer in model.named_modules():

@@ -1,15 +1,16 @@
 """Which units of a network belong together: its dataflow, traced channel by channel.
 
 A unit is an output channel of a convolution or an output of a dense layer. Where tensors are added,
-their channels are tied: they can only be removed together. An operation that is not known here may
-do anything with its inputs, so the units that reach it are pinned: they are never removed.
+their channels are tied: they can only be removed together. Of some operations it is only known that
+channels can be followed through them, not what a missing channel does; one that is not known here
+may do anything with its inputs. The units that reach either kind are pinned: never removed.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,10 +63,40 @@ _AVERAGE_POOL_FUNCTIONS = frozenset({
 _ALLOCATING_MODULES = (
     *_CONVOLUTIONS, *_NORMS, *_MAX_POOLS, *_AVERAGE_POOLS, *_ADAPTIVE_POOLS, nn.Linear,
 )  # fmt: skip
-_ALLOCATING_FUNCTIONS = (
-    _POINTWISE_FUNCTIONS | _ADAPTIVE_FUNCTIONS | _MAX_POOL_FUNCTIONS | _AVERAGE_POOL_FUNCTIONS
-    | {torch.cat}
+_POOL_FUNCTIONS = _ADAPTIVE_FUNCTIONS | _MAX_POOL_FUNCTIONS | _AVERAGE_POOL_FUNCTIONS
+_ALLOCATING_FUNCTIONS = _POINTWISE_FUNCTIONS | _POOL_FUNCTIONS | {torch.cat}
+
+# Channels are followed through these as well. Functions and methods go by their names.
+_FOLLOWED_MODULES = (
+    *_PASSING_MODULES, *_POINTWISE_MODULES, *_NORMS, nn.InstanceNorm1d, nn.InstanceNorm2d,
+    nn.InstanceNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm, nn.LogSigmoid, nn.LogSoftmax,
+    nn.PReLU, nn.Softmax, nn.Softsign,
 )  # fmt: skip
+_FOLLOWED_NAMES = frozenset(
+    {function.__name__ for function in _POINTWISE_FUNCTIONS | _DROPOUTS}
+    | {name.strip("_") for name in _POINTWISE_METHODS}
+    | {
+        "abs", "alpha_dropout", "batch_norm", "celu", "clamp", "detach", "div", "dropout1d", "exp",
+        "float", "group_norm", "half", "idiv", "instance_norm", "itruediv", "layer_norm",
+        "log_softmax", "logsigmoid", "maximum", "minimum", "prelu", "selu", "softmax", "softsign",
+        "sqrt", "square", "stochastic_depth", "to", "truediv",
+    }
+)  # fmt: skip
+_FOLLOWED_MAP_MODULES = (
+    *_MAX_POOLS, *_AVERAGE_POOLS, *_ADAPTIVE_POOLS, nn.LocalResponseNorm, nn.Upsample, nn.ZeroPad2d,
+)  # fmt: skip
+_FOLLOWED_MAP_NAMES = frozenset(
+    {function.__name__ for function in _POOL_FUNCTIONS}
+    | {
+        "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "interpolate",
+        "local_response_norm",
+    }
+)  # fmt: skip
+_ADDITIONS = frozenset({"add", "iadd"})
+_REDUCTIONS = frozenset({"amax", "amin", "mean", "sum"})
+_CONCATENATIONS = frozenset({"cat", "concat", "concatenate"})
+_SIZES = frozenset({"dim", "numel", "size"})
+_SIZE_ATTRIBUTES = frozenset({"device", "dtype", "ndim", "shape"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +104,21 @@ class Step:
     """One operation of the network.
 
     Attributes:
-        operation: "layer" (convolution or dense), "norm", "pointwise", "spatial" (pooling,
-            flattening: every channel on its own), "concatenate", or "opaque" (the network's inputs
-            and outputs, and whatever is not known: all that it reads stays as it is).
+        operation: what it does with channels. "layer" (convolution or dense), "norm", "pointwise",
+            "spatial" (pooling, flattening: every channel on its own) and "concatenate" are known in
+            full; all that the others read stays as it is. "shared layer": a layer that is used
+            twice. "followed": its channels are those of its inputs, one by one, but may depend on
+            each other. "input", "output" (of the network), "constant" (sizes, parameters, what is
+            computed from these), and "opaque" (whatever is not known).
         inputs: the steps whose outputs it reads.
-        units: per channel of the output the unit it carries; None behind an opaque step.
-        layout: where the units lie. "maps": along the second axis. "vector": along the second of
-            two. "last": along the last axis of a tensor of unknown rank.
-        name: the module's name, of a layer or norm.
+        units: per channel of the output the unit it carries; None where nobody may remove it.
+        layout: where the channels lie. "maps": along the second axis. "vector": along the second of
+            two. "last": along the last axis of a tensor of unknown rank. "any": not known.
+        name: the module's name, or else that of the node in the traced graph.
+        called: the function or method, or the type of module.
         module: the module, of a layer or norm.
         function: of a pointwise step, from the values of its inputs to the value of its output.
+        adds: whether its output is the sum of its inputs.
         pads_with_zeros: of a convolution or pool, whether zeros beyond the border enter its output.
     """
 
@@ -91,8 +127,10 @@ class Step:
     units: Units | None = None
     layout: str = "maps"
     name: str = ""
+    called: str = ""
     module: Any = None
     function: Callable[..., Tensor] | None = None
+    adds: bool = False
     pads_with_zeros: bool = False
 
 
@@ -118,14 +156,19 @@ class Dataflow:
         for a, b in zip(one, other, strict=True):
             self._ties[self._root(int(a))] = self._root(int(b))
 
-    def spread(self, marked: Iterable[int]) -> NDArray[np.bool_]:
-        """Return per unit whether it is tied to one that is marked or pinned (itself included)."""
+    def representatives(self) -> Units:
+        """Return per unit the one that stands for it and for all that it is tied to."""
         if self._roots is None:
             roots = [self._root(unit) for unit in range(len(self._ties))]
             self._roots = np.array(roots, dtype=np.int64)
-        chosen = np.zeros(len(self._roots), dtype=bool)
-        chosen[self._roots[[*marked, *self.pinned]]] = True
-        return chosen[self._roots]
+        return self._roots
+
+    def spread(self, marked: Iterable[int]) -> NDArray[np.bool_]:
+        """Return per unit whether it is tied to one that is marked or pinned (itself included)."""
+        roots = self.representatives()
+        chosen = np.zeros(len(roots), dtype=bool)
+        chosen[roots[[*marked, *self.pinned]]] = True
+        return chosen[roots]
 
     def layers(self) -> Iterator[Step]:
         """Yield the convolutions and dense layers."""
@@ -235,18 +278,74 @@ class _Reader:
                 continue
             step = self._known(node)
             if step is None:
-                step = self._unknown(node)
+                step = self._irremovable(node)
             self._step_of[node] = len(self._flow.steps)
-            self._flow.steps.append(step)
+            name, called = self._names(node)
+            self._flow.steps.append(replace(step, name=name, called=called))
         return self._flow
 
-    def _unknown(self, node: fx.Node) -> Step:
+    def _names(self, node: fx.Node) -> tuple[str, str]:
+        if node.op == "call_module":
+            name = str(node.target)
+            return name, type(self._modules[name]).__name__
+        return node.name, _function_name(node)
+
+    def _irremovable(self, node: fx.Node) -> Step:
+        """Return the step of a node whose inputs must all stay."""
         inputs = tuple(self._step_of[n] for n in node.all_input_nodes if n in self._step_of)
         for index in inputs:
             units = self._flow.steps[index].units
             if units is not None:
                 self._flow.pinned.update(units.tolist())
-        return Step("opaque", inputs)
+        sources = [self._flow.steps[index] for index in inputs]
+        sources = [step for step in sources if step.operation != "constant"]
+        if node.op == "placeholder":
+            # A further input with a default value keeps it.
+            is_first = all(step.operation != "input" for step in self._flow.steps)
+            return Step("input" if is_first or not node.args else "constant", layout="any")
+        if node.op == "output":
+            return Step("output", inputs, layout="any")
+        if node.op != "call_module" and (not sources or _asks_for_size(node)):
+            return Step("constant", inputs, layout="any")
+        return self._followed(node, inputs, sources) or Step("opaque", inputs, layout="any")
+
+    def _followed(self, node: fx.Node, inputs: tuple[int, ...], sources: list[Step]) -> Step | None:
+        """Return the step of a node that keeps channels apart, or None."""
+        layouts = {step.layout for step in sources} - {"any"}
+        if len(layouts) > 1:
+            return None
+        before = layouts.pop() if layouts else "any"
+        if node.op == "call_module":
+            module = self._modules[str(node.target)]
+            if len(inputs) != 1 or node.kwargs:
+                return None
+            if isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
+                return self._shared_layer(str(node.target), module, inputs[0])
+            after = _layout_behind_module(module, before)
+        elif _plain_name(node) in _CONCATENATIONS:
+            return self._joined(node, before)
+        else:
+            after = _layout_behind_function(node, before)
+        if after is None:
+            return None
+        adds = _plain_name(node) in _ADDITIONS
+        return Step("followed", inputs, layout=after, adds=adds)
+
+    def _shared_layer(self, name: str, module: Any, index: int) -> Step | None:
+        before = self._flow.steps[index]
+        if name not in self._shared or not _accepts(module, before):
+            return None
+        layout = _layout_behind_layer(module, before)
+        return Step("shared layer", (index,), layout=layout, module=module)
+
+    def _joined(self, node: fx.Node, layout: str) -> Step | None:
+        parts = _argument(node, 0, "tensors", ())
+        if _argument(node, 1, "dim", 0) != 1 or not isinstance(parts, tuple | list):
+            return None
+        known = [self._step_of[part] for part in parts if part in self._step_of]  # type: ignore[index]
+        if len(known) != len(parts) or layout == "last":
+            return None
+        return Step("concatenate", tuple(known), layout=layout)
 
     def _known(self, node: fx.Node) -> Step | None:
         if node.op == "call_module":
@@ -299,24 +398,17 @@ class _Reader:
         return Step(operation, (index,), before.units, before.layout, **facts)
 
     def _layer(self, name: str, module: Any, index: int, before: Step) -> Step | None:
-        if not isinstance(module._parameters.get("weight"), nn.Parameter):
+        if not _accepts(module, before):
             return None
         is_dense = isinstance(module, nn.Linear)
-        inputs = module.in_features if is_dense else module.in_channels
-        if before.units is not None:
-            fits = inputs % len(before.units) == 0 if is_dense else inputs == len(before.units)
-            if (before.layout == "maps") is is_dense or not fits:
-                return None
         groups = 1 if is_dense else module.groups
         outputs = module.out_features if is_dense else module.out_channels
         units = self._flow.new_units(outputs)
         if groups > 1:
             self._tie_groups(groups, units, before.units)
         pads = not is_dense and module.padding_mode == "zeros" and _pads(module)
-        layout = "maps"
-        if is_dense:
-            layout = "vector" if before.layout == "vector" else "last"
-        return Step("layer", (index,), units, layout, name, module, pads_with_zeros=pads)
+        layout = _layout_behind_layer(module, before)
+        return Step("layer", (index,), units, layout, name, module=module, pads_with_zeros=pads)
 
     def _tie_groups(self, groups: int, units: Units, inputs: Units | None) -> None:
         """Tie all channels of a group: groups of unequal size do not exist."""
@@ -405,7 +497,7 @@ class _Reader:
         before = self._flow.steps[index]
         if (start, end) != (1, -1) or before.layout == "last":
             return None
-        operation = "opaque" if before.units is None else "spatial"
+        operation = "followed" if before.units is None else "spatial"
         return Step(operation, (index,), before.units, "vector")
 
     def _mean(self, node: fx.Node, index: int) -> Step | None:
@@ -437,7 +529,10 @@ class _Reader:
             return function(*arguments, **node.kwargs)
 
         first = before[0]
-        return Step("pointwise", tuple(known), first.units, first.layout, function=evaluate)
+        adds = _plain_name(node) in _ADDITIONS
+        return Step(
+            "pointwise", tuple(known), first.units, first.layout, function=evaluate, adds=adds
+        )
 
     def _concatenate(self, node: fx.Node) -> Step | None:
         parts = _argument(node, 0, "tensors", ())
@@ -449,6 +544,112 @@ class _Reader:
         if len(known) != len(parts) or any(s.units is None or s.layout != "maps" for s in before):
             return None
         return Step("concatenate", tuple(known), np.concatenate([_units(step) for step in before]))
+
+
+def _accepts(layer: Any, before: Step) -> bool:
+    """Return whether the channels of a step can be those that a layer reads."""
+    if not isinstance(layer._parameters.get("weight"), nn.Parameter):
+        return False
+    if before.units is None:
+        return True
+    if isinstance(layer, nn.Linear):
+        return before.layout != "maps" and layer.in_features % len(before.units) == 0
+    return before.layout == "maps" and layer.in_channels == len(before.units)
+
+
+def _layout_behind_layer(layer: nn.Module, before: Step) -> str:
+    if not isinstance(layer, nn.Linear):
+        return "maps"
+    return "vector" if before.layout == "vector" else "last"
+
+
+def _layout_behind_module(module: Any, before: str) -> str | None:
+    """Return where a module leaves the channels of its input, None where nobody knows."""
+    if isinstance(module, _FOLLOWED_MODULES):
+        return before
+    if isinstance(module, nn.Flatten):
+        return _layout_behind_flatten(before, module.start_dim, module.end_dim)
+    if isinstance(module, _FOLLOWED_MAP_MODULES) and not getattr(module, "return_indices", False):
+        return _if_maps(before)
+    return None
+
+
+def _layout_behind_function(node: fx.Node, before: str) -> str | None:
+    """Return where a function or method leaves the channels of its inputs, None if not known."""
+    name = _plain_name(node)
+    if name in _FOLLOWED_NAMES:
+        return before
+    if name in _FOLLOWED_MAP_NAMES or (name == "pad" and _pads_positions(node)):
+        return _if_maps(before)
+    if name == "flatten":
+        start, end = _argument(node, 1, "start_dim", 0), _argument(node, 2, "end_dim", -1)
+        return _layout_behind_flatten(before, start, end)
+    if name == "squeeze":
+        return "any" if before == "maps" else before
+    if name in ("view", "reshape"):
+        return _layout_behind_view(node, before)
+    if name == "getitem":
+        return _layout_behind_index(node.args[1], before)
+    if name in _REDUCTIONS:
+        return _layout_behind_reduction(node, before)
+    return None
+
+
+def _if_maps(layout: str) -> str | None:
+    return layout if layout in ("maps", "any") else None
+
+
+def _layout_behind_flatten(before: str, start: Any, end: Any) -> str | None:
+    if before == "last" or end != -1:
+        return None
+    return {1: "vector", 2: before}.get(start)
+
+
+def _layout_behind_view(node: fx.Node, before: str) -> str | None:
+    """Only (batch, features) keeps channels apart, with further axes of size 1 or without."""
+    shape = node.args[1:]
+    if len(shape) == 1 and isinstance(shape[0], tuple | list):
+        shape = tuple(shape[0])
+    if before == "last" or len(shape) < 2 or any(n != 1 for n in shape[2:]):
+        return None
+    return "maps" if len(shape) > 2 else "vector"
+
+
+def _layout_behind_index(index: Any, before: str) -> str | None:
+    """Follow x[:, :, ::2, ::2], which leaves the first two axes alone."""
+    if not isinstance(index, tuple) or index[:2] != (slice(None), slice(None)) or before == "last":
+        return None
+    return before if all(isinstance(part, slice) for part in index) else "any"
+
+
+def _layout_behind_reduction(node: fx.Node, before: str) -> str | None:
+    axes = _argument(node, 1, "dim", None)
+    axes = axes if isinstance(axes, tuple | list) else (axes,)
+    if _if_maps(before) is None or any(not isinstance(a, int) or a in (0, 1) for a in axes):
+        return None
+    if _argument(node, 2, "keepdim", False):
+        return before
+    return "vector" if sorted(axes) in ([2, 3], [-2, -1]) else "any"  # type: ignore[type-var]
+
+
+def _pads_positions(node: fx.Node) -> bool:
+    widths = _argument(node, 1, "pad", None)
+    return isinstance(widths, tuple | list) and len(widths) <= 4
+
+
+def _asks_for_size(node: fx.Node) -> bool:
+    name = _plain_name(node)
+    return name in _SIZES or (name == "getattr" and node.args[1] in _SIZE_ATTRIBUTES)
+
+
+def _function_name(node: fx.Node) -> str:
+    target = node.target
+    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
+
+
+def _plain_name(node: fx.Node) -> str:
+    """Return a function's or method's name, without the underscores of what writes in place."""
+    return _function_name(node).strip("_")
 
 
 def _units(step: Step) -> Units:
