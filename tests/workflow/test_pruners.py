@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import time
 from pathlib import Path
@@ -10,10 +11,40 @@ import pytest
 import torch
 
 from espalier.files import read_table
+from espalier.graphs import edge_count
+from espalier.graphs.exports import read_encoding, read_layer_graph
 from espalier.pruning.masks import read_masks
 from espalier.training.checkpoints import read_tensors
 
 TARGET = "results/tables/accuracy.csv"
+TOPOMETRICS = "results/tables/topometrics.csv"
+# As in the tables published with Cunegatti et al. (2024).
+PUBLISHED_COLUMNS = [
+    "accuracy",
+    "pruning",
+    "sparsity",
+    "model",
+    "dataset",
+    "seed",
+    "nodes",
+    "edges",
+    "sink_nodes",
+    "source_nodes",
+    "disc_nodes",
+    "r-out",
+    "r-in",
+    "1-hop_nei",
+    "2-hop_nei",
+    "motif",
+    "k-core",
+    "avg_node_strength",
+    "no_connected_components",
+    "mean_connected_components",
+    "cut-edges",
+    "cut-nodes",
+    "spectral_gap",
+    "spectral_radius",
+]
 SETTINGS = {
     "analyses": ["accuracy"],
     "models": ["small_cnn"],
@@ -45,7 +76,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def pruned(make_workflow):
     workflow = make_workflow("pruned", SETTINGS)
-    workflow.run("--cores", "2", TARGET)
+    workflow.run("--cores", "2", TARGET, TOPOMETRICS)
     return workflow
 
 
@@ -69,6 +100,29 @@ def test_every_network_has_its_row_and_its_cell(pruned):
     accuracy = read_table(pruned.path(TARGET))
     assert accuracy["pruner"].tolist() == ["dense", *SETTINGS["pruners"]]
     assert list(accuracy.columns) == ["dataset", "pruner", "small_cnn 0.6", "small_cnn 0.9"]
+
+
+def test_topometrics_have_the_published_columns(pruned):
+    table = read_table(pruned.path(TOPOMETRICS))
+    assert list(table.columns) == [*PUBLISHED_COLUMNS, "dense", "drop"]
+    assert len(table) == 5 * 2 and not table.isna().any().any()
+    assert table["nodes"].nunique() == 1
+    denser = table[table["sparsity"] == 0.6].set_index("pruning")["edges"]
+    sparser = table[table["sparsity"] == 0.9].set_index("pruning")["edges"]
+    assert (sparser < denser).all()
+    networks = read_table(pruned.path("results/tables/networks.csv"))
+    assert set(table["accuracy"]) <= set(networks["test_accuracy"])
+
+
+def test_the_graph_of_a_network_on_request(copy):
+    stem = "results/graphs/digits/small_cnn/erk/0.9/seed0"
+    forms = ("npz", "edges.npz", "graphml.gz")
+    copy.run("--cores", "1", *(f"{stem}.{form}" for form in forms))
+    graph = read_layer_graph(copy.path(f"{stem}.npz"))
+    edges = sum(matrix.nnz for matrix in read_encoding(copy.path(f"{stem}.edges.npz")).values())
+    assert edges == edge_count(graph)
+    text = gzip.decompress(copy.path(f"{stem}.graphml.gz").read_bytes()).decode()
+    assert text.count("<edge ") == edges and text.count("<node ") == graph.nodes
 
 
 def file_of(workflow, stage, pruner, sparsity, extension) -> Path:
