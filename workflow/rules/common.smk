@@ -9,6 +9,7 @@ sys.path.insert(
 )
 
 from espalier import config as settings_of
+from espalier.figures.needs import TABLES
 from espalier.models.registry import module_of as module_of_model
 from espalier.pruning.registry import module_of as module_of_pruner
 from espalier.provenance import code_of as digest_of_code
@@ -241,6 +242,22 @@ def topometrics_files():
     ]
 
 
+def tables_of_figure(wildcards):
+    return list(TABLES[wildcards.figure])
+
+
+def table_files(wildcards):
+    return [f"<results>/tables/{name}.csv" for name in tables_of_figure(wildcards)]
+
+
+def chosen_rows(wildcards):
+    return {
+        "dataset": wildcards.dataset,
+        "model": wildcards.model,
+        "normalised": SETTINGS.encoding.normalise,
+    }
+
+
 def tables():
     names = {
         "hierarchy": ["rf", "rf_summary", "baselines"],
@@ -255,20 +272,25 @@ def tables():
 
 
 def figures():
-    if "hierarchy" not in SETTINGS.analyses:
-        return []
-    stems = [
-        "training_curve",
-        "sparsity_vs_rf",
-        "accuracy_vs_rf",
-        "detector_comparison",
-    ]
-    networks = ["coactivation_graph", "facing_trees"]
-    if "nested_sbm" in SETTINGS.detectors:
-        networks.append("radial_hierarchy")
+    by_model = []
+    stems = []
+    if "hierarchy" in SETTINGS.analyses:
+        stems += [
+            "training_curve",
+            "sparsity_vs_rf",
+            "accuracy_vs_rf",
+            "detector_comparison",
+        ]
+        by_model += ["coactivation_graph", "facing_trees"]
+        if "nested_sbm" in SETTINGS.detectors:
+            by_model.append("radial_hierarchy")
+    if "accuracy" in SETTINGS.analyses:
+        stems.append("accuracy_by_sparsity")
+    if "topometrics" in SETTINGS.analyses:
+        by_model.append("topometric_trends")
     stems += [
         f"{figure}.{dataset}.{model}"
-        for figure in networks
+        for figure in by_model
         for dataset in SETTINGS.datasets
         for model in SETTINGS.models
     ]

@@ -3,8 +3,7 @@
 
 rule draw_table:
     input:
-        rf="<results>/tables/rf.csv",
-        baselines="<results>/tables/baselines.csv",
+        table_files,
     output:
         svg=report(
             "<results>/figures/{figure}.svg",
@@ -14,6 +13,8 @@ rule draw_table:
         png="<results>/figures/{figure}.png",
     log:
         "<logs>/draw_table/{figure}.log",
+    wildcard_constraints:
+        figure=any_of(TABLES),
     conda:
         "../../envs/figures.yaml"
     threads: 1
@@ -22,10 +23,60 @@ rule draw_table:
         runtime=30,
     params:
         code=code_of("draw_table"),
+        tables=tables_of_figure,
+        options={},
     message:
         "Drawing {wildcards.figure}"
     script:
         "../scripts/draw_table.py"
+
+
+use rule draw_table as draw_table_by_model with:
+    output:
+        svg=report(
+            "<results>/figures/{figure}.{dataset}.{model}.svg",
+            caption="../report/{figure}.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "dataset": "{dataset}", "model": "{model}"},
+        ),
+        png="<results>/figures/{figure}.{dataset}.{model}.png",
+    log:
+        "<logs>/draw_table_by_model/{figure}.{dataset}.{model}.log",
+    params:
+        code=code_of("draw_table"),
+        tables=tables_of_figure,
+        options=chosen_rows,
+    message:
+        "Drawing {wildcards.figure} of {wildcards.model} on {wildcards.dataset}"
+
+
+rule draw_topology:
+    input:
+        graph="<results>/graphs/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.npz",
+    output:
+        svg=report(
+            "<results>/figures/{figure}.{dataset}.{model}.{pruner}.{sparsity}.seed{seed}.svg",
+            caption="../report/{figure}.rst",
+            category="Networks",
+            labels={"figure": "{figure}", "dataset": "{dataset}", "model": "{model}"},
+        ),
+        png="<results>/figures/{figure}.{dataset}.{model}.{pruner}.{sparsity}.seed{seed}.png",
+    log:
+        "<logs>/draw_topology/{figure}.{dataset}.{model}.{pruner}.{sparsity}.seed{seed}.log",
+    wildcard_constraints:
+        figure="layer_graph|degree_distributions",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code=code_of("draw_topology"),
+    message:
+        "Drawing {wildcards.figure} of {wildcards.model} pruned by {wildcards.pruner} to {wildcards.sparsity}"
+    script:
+        "../scripts/draw_topology.py"
 
 
 rule draw_network:
@@ -43,6 +94,8 @@ rule draw_network:
         png="<results>/figures/{figure}.{dataset}.{model}.png",
     log:
         "<logs>/draw_network/{figure}.{dataset}.{model}.log",
+    wildcard_constraints:
+        figure="coactivation_graph|radial_hierarchy|facing_trees",
     conda:
         "../../envs/figures.yaml"
     threads: 1

@@ -7,7 +7,7 @@ with job(snakemake.log[0], snakemake.threads):
 
     draw_table(
         snakemake.wildcards.figure,
-        snakemake.input.rf,
-        snakemake.input.baselines,
+        dict(zip(snakemake.params.tables, snakemake.input, strict=True)),
         [snakemake.output.svg, snakemake.output.png],
+        **snakemake.params.options,
     )

@@ -15,26 +15,40 @@ if TYPE_CHECKING:
     from espalier.figures.radial import radial_hierarchy
     from espalier.figures.style import save
     from espalier.figures.tanglegram import facing_trees
+    from espalier.figures.topology import (
+        accuracy_by_sparsity,
+        degree_distributions,
+        draw_layer_graph,
+        topometric_trends,
+    )
 
 __all__ = [
+    "accuracy_by_sparsity",
     "accuracy_vs_rf",
     "coactivation_graph",
+    "degree_distributions",
     "detector_comparison",
+    "draw_layer_graph",
     "facing_trees",
     "radial_hierarchy",
     "save",
     "sparsity_vs_rf",
+    "topometric_trends",
     "training_curve",
 ]
 
 _HOME = {
+    "accuracy_by_sparsity": "topology",
     "accuracy_vs_rf": "curves",
     "coactivation_graph": "coactivation",
+    "degree_distributions": "topology",
     "detector_comparison": "detectors",
+    "draw_layer_graph": "topology",
     "facing_trees": "tanglegram",
     "radial_hierarchy": "radial",
     "save": "style",
     "sparsity_vs_rf": "curves",
+    "topometric_trends": "topology",
     "training_curve": "curves",
 }
 

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from espalier.errors import DataError, unknown_name
+from espalier.errors import ConfigurationError, DataError, unknown_name
 from espalier.figures.coactivation import coactivation_graph
 from espalier.figures.curves import accuracy_vs_rf, sparsity_vs_rf, training_curve
 from espalier.figures.detectors import detector_comparison
+from espalier.figures.needs import TABLES
 from espalier.figures.radial import radial_hierarchy
 from espalier.figures.style import save
+from espalier.figures.tables import keep
 from espalier.figures.tanglegram import facing_trees
+from espalier.figures.topology import (
+    accuracy_by_sparsity,
+    degree_distributions,
+    draw_layer_graph,
+    topometric_trends,
+)
 from espalier.files import read_json, read_table
 from espalier.graphs.coactivation import CoactivationGraph, read_coactivation
+from espalier.graphs.exports import read_layer_graph
 from espalier.networks import Network, network_of_path
 
 FilePath = str | os.PathLike[str]
@@ -29,25 +39,70 @@ _CURVES = {
 }
 
 
-def draw_table(figure: str, rf: FilePath, baselines: FilePath, outputs: Iterable[FilePath]) -> None:
+def draw_table(
+    figure: str,
+    tables: Mapping[str, FilePath],
+    outputs: Iterable[FilePath],
+    *,
+    dataset: str | None = None,
+    model: str | None = None,
+    normalised: bool = True,
+) -> None:
     """Draw a figure of the tables to every output, whose suffix says SVG or PNG.
 
     The curves show the block model where the table has it, else its first detector.
 
+    Args:
+        figure: a key of `TABLES`.
+        tables: path of every table that `TABLES` names for it; more do no harm.
+        outputs: files to write.
+        dataset, model: draw only the rows of these; `topometric_trends` shows one of each.
+        normalised: the topometrics are divided by nodes or edges, as published.
+
     Raises:
-        ConfigurationError: no figure has this name.
+        ConfigurationError: no figure has this name, or a table that it needs is not given.
         DataError: a table lacks rows or columns.
     """
-    table, reference = read_table(rf), read_table(baselines)
-    if figure == "detector_comparison":
-        drawn = detector_comparison(table, reference)
-    elif figure in _CURVES:
-        detectors = list(dict.fromkeys(table["detector"]))
-        detector = "nested_sbm" if "nested_sbm" in detectors else detectors[0]
-        drawn = _CURVES[figure](table, reference, detector=detector)
+    if figure not in TABLES:
+        raise unknown_name("figure of tables", figure, TABLES)
+    missing = [name for name in TABLES[figure] if name not in tables]
+    if missing:
+        raise ConfigurationError(f"{figure} is drawn from {', '.join(missing)}.csv, not given")
+    read = [_chosen(read_table(tables[name]), name, dataset, model) for name in TABLES[figure]]
+    if figure == "accuracy_by_sparsity":
+        drawn = accuracy_by_sparsity(read[0])
+    elif figure == "topometric_trends":
+        drawn = topometric_trends(read[0], normalised=normalised)
+    elif figure == "detector_comparison":
+        drawn = detector_comparison(*read)
     else:
-        raise unknown_name("figure of tables", figure, [*_CURVES, "detector_comparison"])
+        detectors = list(dict.fromkeys(read[0]["detector"]))
+        detector = "nested_sbm" if "nested_sbm" in detectors else detectors[0]
+        drawn = _CURVES[figure](*read, detector=detector)
     _save(drawn, outputs)
+
+
+def draw_topology(figure: str, graph: FilePath, outputs: Iterable[FilePath]) -> None:
+    """Draw a figure of one layer graph to every output, whose suffix says SVG or PNG.
+
+    Args:
+        figure: "layer_graph", for small networks only, or "degree_distributions".
+        graph: NPZ of `espalier.graphs.write_layer_graph`; its path names the network.
+        outputs: files to write.
+
+    Raises:
+        ConfigurationError: no figure has this name, or the graph is too large for it.
+        DataError: the file is missing, damaged or of the published convention.
+    """
+    figures = {
+        "layer_graph": (draw_layer_graph, "Multipartite graph"),
+        "degree_distributions": (degree_distributions, "Degrees by part"),
+    }
+    if figure not in figures:
+        raise unknown_name("figure of a layer graph", figure, figures)
+    function, words = figures[figure]
+    title = f"{words}, {_title(network_of_path(graph))}"
+    _save(function(read_layer_graph(graph), title=title), outputs)
 
 
 def draw_network(
@@ -91,6 +146,13 @@ def draw_network(
         known = ["coactivation_graph", "radial_hierarchy", "facing_trees"]
         raise unknown_name("figure of a network", figure, known)
     _save(drawn, outputs)
+
+
+def _chosen(table: pd.DataFrame, name: str, dataset: str | None, model: str | None) -> pd.DataFrame:
+    for key, value in (("dataset", dataset), ("model", model)):
+        if value is not None and key in table.columns:
+            table = keep(table, name, key, value)
+    return table
 
 
 def _title(network: Network) -> str:
