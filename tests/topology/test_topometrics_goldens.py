@@ -27,6 +27,8 @@ from linearised_nets import golden_net
 
 TINY = sorted(path.name.removesuffix("_graph.npz") for path in GOLDENS.glob("*_graph.npz"))
 
+LARGE = ["resnet20_erk_098", pytest.param("conv6_erk_098", marks=pytest.mark.slow)]
+
 EXACT = {
     "nodes": "nodes",
     "edges": "edges",
@@ -162,7 +164,7 @@ def test_what_the_public_code_returned(case: str) -> None:
 
 
 @needs_large_goldens
-@pytest.mark.parametrize("case", ["resnet20_erk_098", "conv6_erk_098"])
+@pytest.mark.parametrize("case", LARGE)
 def test_whole_networks_as_the_public_code_returned_them(case: str) -> None:
     expected = by_reference(case, LARGE_GOLDENS)
     graph = traced(case, "published", LARGE_GOLDENS)
@@ -177,7 +179,7 @@ def test_whole_networks_as_the_public_code_returned_them(case: str) -> None:
 
 
 @needs_large_goldens
-@pytest.mark.parametrize("case", ["resnet20_erk_098", "conv6_erk_098"])
+@pytest.mark.parametrize("case", LARGE)
 def test_whole_networks_by_the_definition(case: str) -> None:
     stored = golden(case, "correct")
     keys = {

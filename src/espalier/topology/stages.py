@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -173,11 +174,12 @@ def write_topometrics(
     table = pd.concat([read_table(part) for part in parts], ignore_index=True)
     keys = table[["dataset", "model", "pruning", "sparsity", "seed"]]
     table.insert(0, "accuracy", [accuracies[key] for key in keys.itertuples(index=False)])
-    dense = pd.Series(
-        {key: value for key, value in accuracies.items() if key[2] == "dense"}, dtype=float
-    )
-    means = dense.groupby(level=[0, 1]).mean()
-    table["dense"] = [means[key] for key in zip(table["dataset"], table["model"], strict=True)]
+    dense: dict[tuple[str, str], list[float]] = {}
+    for (dataset, model, pruner, _, _), accuracy in accuracies.items():
+        if pruner == "dense":
+            dense.setdefault((dataset, model), []).append(accuracy)
+    networks = zip(table["dataset"], table["model"], strict=True)
+    table["dense"] = [fmean(dense[network]) for network in networks]
     table["drop"] = (table["dense"] - table["accuracy"]) / table["dense"]
     seeds = sorted({int(seed) for seed in table["seed"]})
     write_table(output, table, provenance(code, settings, seeds))

@@ -239,9 +239,9 @@ def topometrics_report(
         _check_memory(layer_graph, columns, normalise, explicit, method, max_bytes)
     measures = _edge_free_measures(layer_graph, needs - explicit, convention, device)
     if explicit:
-        adjacency = encode(layer_graph, max_bytes=None)
         from espalier.topology.explicit import explicit_measures
 
+        adjacency = encode(layer_graph, max_bytes=None)
         from_edges = explicit_measures(layer_graph, adjacency, explicit, convention)
         measures = replace(measures, **{need: getattr(from_edges, need) for need in explicit})
     return _report(measures, columns, normalise, explicit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
@@ -77,7 +78,7 @@ def accuracy_layout(rows: pd.DataFrame) -> pd.DataFrame:
     """
     sparsities = sorted(set(rows["sparsity"]) - {0.0}) or [0.0]
     cells = {
-        key: _cell(100 * group["test_accuracy"])
+        key: _cell([100 * float(accuracy) for accuracy in group["test_accuracy"]])
         for key, group in rows.groupby(["dataset", "pruner", "model", "sparsity"], sort=False)
     }
     table = []
@@ -91,6 +92,6 @@ def accuracy_layout(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def _cell(percentages: pd.Series) -> str:
-    mean = f"{percentages.mean():.1f}"
-    return mean if len(percentages) == 1 else f"{mean} ± {percentages.std():.1f}"
+def _cell(percentages: list[float]) -> str:
+    mean = f"{fmean(percentages):.1f}"
+    return mean if len(percentages) == 1 else f"{mean} ± {stdev(percentages):.1f}"
