@@ -40,7 +40,7 @@ BASIS_BYTES = 2 << 30
 """Bounds the Krylov basis; a longer one is restarted with its best vectors."""
 
 # Multiplications of a dense convolution that cost as much as one explicit edge.
-_DENSE_PER_EDGE = 14
+_DENSE_PER_EDGE = 60
 _CSR_EDGES = 50_000_000
 _DISTINCT = 1e-9
 
