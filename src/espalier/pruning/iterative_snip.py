@@ -17,18 +17,16 @@ from torch import Tensor
 from espalier.pruning.contract import Request
 from espalier.pruning.saliency import (
     BATCH_NORM_MODES,
-    dense_weights,
-    exponential_sparsities,
     first_batches,
-    full_masks,
+    masks_step_by_step,
     mean_gradients,
-    prepare,
     require_at_least,
     require_one_of,
+    scores_of_the_dense_network,
     select_among_kept,
     write_masked,
 )
-from espalier.pruning.selection import RULES, require_finite
+from espalier.pruning.selection import RULES
 
 WHEN = "before"
 
@@ -87,11 +85,11 @@ def scores(request: Request, options: Options) -> dict[str, Tensor]:
         ConfigurationError: too few batches, or shared weights.
         DataError: a score is not finite; the message names the layer.
     """
-    prepare(request, options.batch_norm)
-    dense = dense_weights(request)
-    values = step_scores(request, dense, full_masks(dense), options.num_batches)
-    require_finite(values)
-    return values
+    return scores_of_the_dense_network(
+        request,
+        options.batch_norm,
+        lambda dense, masks: step_scores(request, dense, masks, options.num_batches),
+    )
 
 
 def prune(request: Request, sparsity: float, options: Options) -> dict[str, Tensor]:
@@ -100,10 +98,11 @@ def prune(request: Request, sparsity: float, options: Options) -> dict[str, Tens
     Raises:
         ConfigurationError, DataError: as `scores`.
     """
-    prepare(request, options.batch_norm)
-    dense = dense_weights(request)
-    masks = full_masks(dense)
-    for target in exponential_sparsities(sparsity, options.steps):
-        values = step_scores(request, dense, masks, options.num_batches)
-        masks = select_among_kept(values, masks, target, options.counts)
-    return masks
+    return masks_step_by_step(
+        request,
+        sparsity,
+        options.steps,
+        options.batch_norm,
+        lambda dense, masks: step_scores(request, dense, masks, options.num_batches),
+        lambda values, masks, target: select_among_kept(values, masks, target, options.counts),
+    )

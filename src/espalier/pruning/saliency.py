@@ -11,7 +11,7 @@ a `Request` and change it freely: `prepare` sets its modes, `write_masked` its w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
 import torch
@@ -21,9 +21,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from espalier.errors import ConfigurationError, DataError, unknown_name
 from espalier.pruning.contract import Request
-from espalier.pruning.selection import select, select_remaining
+from espalier.pruning.selection import require_finite, select, select_remaining
 
 BATCH_NORM_MODES = ("train", "eval")
+StepScores = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 def require_one_of(option: str, value: str, known: Iterable[str]) -> None:
@@ -178,3 +179,47 @@ def redraw_xavier(weights: Mapping[str, Tensor], generator: torch.Generator) -> 
     for weight in weights.values():
         drawn = torch.empty(weight.shape, dtype=weight.dtype)
         weight.copy_(nn.init.xavier_normal_(drawn, generator=generator))
+
+
+def scores_of_the_dense_network(
+    request: Request, batch_norm: str, step_scores: StepScores
+) -> dict[str, Tensor]:
+    """Return what a stepwise algorithm scores before anything is pruned.
+
+    Args:
+        request: its model is changed in place.
+        batch_norm: as in `prepare`.
+        step_scores: (dense weights, masks) to scores.
+
+    Raises:
+        DataError: a score is not finite; the message names the layer.
+    """
+    prepare(request, batch_norm)
+    dense = dense_weights(request)
+    values = step_scores(dense, full_masks(dense))
+    require_finite(values)
+    return values
+
+
+def masks_step_by_step(
+    request: Request,
+    sparsity: float,
+    steps: int,
+    batch_norm: str,
+    step_scores: StepScores,
+    choose: Callable[[dict[str, Tensor], Mapping[str, Tensor], float], dict[str, Tensor]],
+) -> dict[str, Tensor]:
+    """Return the masks after the last of `steps`, the density falling exponentially.
+
+    Args:
+        request, batch_norm, step_scores: as in `scores_of_the_dense_network`.
+        sparsity: share to remove in the end.
+        steps: times that scores are computed and masks chosen.
+        choose: (scores, masks so far, sparsity of the step) to the next masks.
+    """
+    prepare(request, batch_norm)
+    dense = dense_weights(request)
+    masks = full_masks(dense)
+    for target in exponential_sparsities(sparsity, steps):
+        masks = choose(step_scores(dense, masks), masks, target)
+    return masks
