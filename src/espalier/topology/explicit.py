@@ -103,14 +103,14 @@ def connected_sets(graph: csr_kernels.UndirectedGraph, four: bool = True) -> Con
     Source: Chiba and Nishizeki (1985), "Arboricity and subgraph listing algorithms", for triangles
     and four-cycles.
     """
-    from espalier.topology.motifs import _binomial_sum, _induced
+    from espalier.topology.motifs import binomial_sum, induced_counts
 
     indptr, indices = _by_degree(graph.indptr, graph.indices)
     degree = np.diff(indptr)
     histogram = np.bincount(degree, minlength=1)
     on_edge = _triangles(indptr, indices) if _has_triangle(indptr, indices) else None
     triangles = 0 if on_edge is None else int(on_edge.sum(dtype=np.int64)) // 3
-    path = _binomial_sum(histogram, 2) - 3 * triangles
+    path = binomial_sum(histogram, 2) - 3 * triangles
     if not four:
         return ConnectedSets(path, triangles, None)
     diamonds = degree_on_edges = cliques = 0
@@ -120,8 +120,8 @@ def connected_sets(graph: csr_kernels.UndirectedGraph, four: bool = True) -> Con
         degree_on_edges = int(_sum_on_edges(indptr, indices, on_edge))
         cliques = int(_cliques(indptr, indices, on_edge))
     path_ends = _whole_dot(degree - 1, _lower_sums(indptr, indices, degree - 1))
-    counts = _induced(
-        stars=_binomial_sum(histogram, 3),
+    counts = induced_counts(
+        stars=binomial_sum(histogram, 3),
         paths=path_ends - 3 * triangles,
         cycles=int(_four_cycles(indptr, indices)),
         triangles=triangles,

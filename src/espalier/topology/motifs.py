@@ -158,14 +158,14 @@ def subgraph_counts(
         )
     sweep = _Sweep(layer_graph, degrees, class_bytes)
     sweep.run()
-    wedges = _binomial_sum(histogram, 2)
+    wedges = binomial_sum(histogram, 2)
     edges = edge_count(degrees)
     _check_codegrees(sweep, wedges, edges)
     triangles = sweep.on_edges // 3
     counts = None
     if four:
-        counts = _induced(
-            stars=_binomial_sum(histogram, 3),
+        counts = induced_counts(
+            stars=binomial_sum(histogram, 3),
             paths=_path_ends(layer_graph, degrees) - 3 * triangles,
             cycles=(2 * sweep.between + sweep.within - wedges) // 4,
             triangles=triangles,
@@ -210,8 +210,8 @@ def motifs_of_csr(adjacency: sparse.csr_array) -> SubgraphCounts:
     path_ends = int(((degree[edges.row] - 1) * (degree[edges.col] - 1)).sum()) // 2
     triangles = int(common.sum()) // 3
     histogram = np.bincount(degree)
-    four = _induced(
-        stars=_binomial_sum(histogram, 3),
+    four = induced_counts(
+        stars=binomial_sum(histogram, 3),
         paths=path_ends - 3 * triangles,
         cycles=int((pairs * (pairs - 1) // 2).sum()) // 2,
         triangles=triangles,
@@ -222,7 +222,7 @@ def motifs_of_csr(adjacency: sparse.csr_array) -> SubgraphCounts:
     return SubgraphCounts(
         degree.size,
         directed.nnz,
-        _binomial_sum(histogram, 2) - 3 * triangles,
+        binomial_sum(histogram, 2) - 3 * triangles,
         triangles,
         four,
         _two_hop_pairs(directed),
@@ -239,7 +239,7 @@ def two_hop_of_csr(adjacency: sparse.csr_array) -> float:
     return (nodes + directed.nnz + _two_hop_pairs(directed)) / nodes
 
 
-def _induced(
+def induced_counts(
     *,
     stars: int,
     paths: int,
@@ -262,7 +262,7 @@ def _induced(
     return FourVertexCounts(star, path, cycle, paw, diamond, cliques)
 
 
-def _binomial_sum(histogram: np.ndarray, k: int) -> int:
+def binomial_sum(histogram: np.ndarray, k: int) -> int:
     """Sum of C(degree, k) over nodes, as a Python integer."""
     present = np.flatnonzero(histogram)
     return sum(int(histogram[d]) * math.comb(int(d), k) for d in present)
