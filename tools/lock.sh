@@ -6,7 +6,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 python=$folder/venv/bin/python
-"$python" -m pip install --quiet ".[train,hierarchy,topology,prediction,figures,workflow,dev]" "hatchling>=1.27" editables
+"$python" -m pip install --quiet ".[train,hierarchy,topology,prediction,figures,workflow,cluster,docs,notebooks,dev]" "hatchling>=1.27" editables
 {
   echo "# Written by tools/lock.sh from pyproject.toml: exact versions, so that a set-up can be repeated."
   "$python" -m pip list --format=freeze --exclude pip --exclude setuptools --exclude wheel --exclude espalier |

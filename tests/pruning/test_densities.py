@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_cnn import FOLDER
 
@@ -109,6 +109,7 @@ def test_one_scale_for_all_layers_that_are_not_dense(
 
 
 @given(SHAPES, st.integers(0, 99))
+@example({"layer0": (1, 57), "layer1": (7, 61), "layer2": (1, 26, 1, 2)}, 88)
 def test_uniform_counts_are_the_selectors(shapes: dict[str, tuple[int, ...]], percent: int) -> None:
     sparsity = percent / 100
     densities = uniform_densities(shapes, 1 - sparsity)

@@ -11,7 +11,12 @@ import pytest
 import yaml
 
 # Where conda-forge's name differs from PyPI's.
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "igraph": "python-igraph"}
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+    "igraph": "python-igraph",
+    "xgboost-cpu": "py-xgboost-cpu",
+}
 
 
 def rules(root):
@@ -74,6 +79,7 @@ def test_conda_requirements_parse_and_agree_with_pyproject(root):
     assert [path.stem for path in files] == [
         "figures",
         "hierarchy",
+        "prediction",
         "sbm",
         "topology",
         "train",

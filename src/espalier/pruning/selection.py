@@ -54,7 +54,8 @@ def apportion(
     counts = {
         name: min(math.floor(share + _ROUNDING), capacities[name]) for name, share in shares.items()
     }
-    order = sorted(shares, key=lambda name: counts[name] - shares[name])
+    # Shares that are equal but for rounding (0.24 of 51.24 and of 6.24) are ties too.
+    order = sorted(shares, key=lambda name: round(counts[name] - shares[name], 6))
     while (missing := total - sum(counts.values())) > 0:
         open_layers = [name for name in order if counts[name] < capacities[name]]
         for name in open_layers[:missing]:
