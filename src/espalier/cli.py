@@ -106,12 +106,12 @@ def _add_rank(commands: Commands) -> None:
 
 
 def _rank(options: argparse.Namespace) -> None:
+    from espalier.data.inputs import Normalisation
     from espalier.data.prepare import all_mirrors, prepare
     from espalier.models.fitting import build_network
     from espalier.prediction.predictor import read_predictor
     from espalier.prediction.rank_pruners import published_predictor, rank_pruners
     from espalier.pruning.batches import ScoringBatches
-    from espalier.training.inputs import Normalisation
 
     if options.batch_size < 1:
         raise ConfigurationError(f"--batch-size is {options.batch_size}; take at least 1")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from espalier.data.inputs import Normalisation
 from espalier.pruning.batches import ScoringBatches
-from espalier.training.inputs import Normalisation
 
 
 def numbered(count: int) -> tuple[np.ndarray, np.ndarray]:

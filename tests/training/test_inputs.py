@@ -7,12 +7,11 @@ import pytest
 import torch
 from small_problem import corners, network
 
+from espalier.data import Normalisation, normalised_batches
 from espalier.errors import DataError
 from espalier.training import (
-    Normalisation,
     Recipe,
     evaluate,
-    normalised_batches,
     read_checkpoint,
     train,
 )

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from espalier import models
+from espalier.data import normalised_batches
 from espalier.errors import ConfigurationError, DataError
 from espalier.pruning import GroupHoyerSquare, group_hoyer_square, prune, read_masks, unit_masks
 from espalier.pruning.masks import removed_entries, write_masks
@@ -18,7 +19,6 @@ from espalier.training import (
     Recipe,
     checkpoint_epochs,
     evaluate,
-    normalised_batches,
     pruning_epoch,
     read_checkpoint,
     read_training_state,
@@ -191,7 +191,8 @@ def test_masked_weights_stay_exactly_zero(tmp_path: Path, kind: str) -> None:
 
 
 def test_training_without_removed_units_is_masked_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    from espalier.training import inputs, sparse
+    from espalier.data import inputs
+    from espalier.training import sparse
 
     images, labels = corners(64)
     recipe = Recipe(3, 16, learning_rate=1e-3)

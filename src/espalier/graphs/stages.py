@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from espalier.data.inputs import Normalisation, normalised_batches
 from espalier.data.prepared import read_dataset
 from espalier.devices import prepare_device
 from espalier.graphs.activations import Activations, collect, shuffled
@@ -26,7 +27,6 @@ from espalier.models.registry import hidden_units
 from espalier.provenance import provenance
 from espalier.pruning.masks import read_masks
 from espalier.training.checkpoints import read_checkpoint
-from espalier.training.inputs import Normalisation, normalised_batches
 
 FilePath = str | os.PathLike[str]
 

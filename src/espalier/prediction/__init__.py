@@ -6,8 +6,9 @@ used, so that neither scikit-learn nor xgboost is loaded before.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from espalier.lazy import lazily
 
 if TYPE_CHECKING:
     from espalier.prediction.classification import (
@@ -156,12 +157,4 @@ __all__ = [
     "write_predictor",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from espalier.lazy import lazily
 from espalier.pruning.registry import acts, names
 
 _HOMES = {
@@ -29,8 +27,4 @@ _HOMES = {
 
 __all__ = [*_HOMES, "acts", "names"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"espalier.pruning.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazily(__name__, _HOMES)

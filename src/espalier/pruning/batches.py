@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from espalier.data.inputs import Normalisation, normalised_batches
 from espalier.seeds import torch_generator
-from espalier.training.inputs import Normalisation, normalised_batches
 
 
 class ScoringBatches:

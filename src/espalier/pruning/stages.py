@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from espalier.data.inputs import Normalisation
 from espalier.data.prepared import PreparedDataset, read_dataset
 from espalier.data.splits import split_dataset
 from espalier.devices import prepare_device
@@ -22,7 +23,6 @@ from espalier.pruning.contract import prune
 from espalier.pruning.masks import write_masks
 from espalier.pruning.report import collapsed_layers
 from espalier.training.checkpoints import load_tensors
-from espalier.training.inputs import Normalisation
 from espalier.training.state import read_training_state
 
 FilePath = str | os.PathLike[str]

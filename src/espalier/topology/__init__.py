@@ -7,9 +7,9 @@ would hide the function; `from espalier.topology.topometrics import` reaches the
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from espalier.lazy import lazily
 from espalier.topology.topometrics import (
     Topometric,
     layer_topometrics,
@@ -171,12 +171,4 @@ __all__ = [
     "two_hop_of_csr",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
+from espalier.lazy import lazily
 from espalier.training.recipe import (
     PRESETS,
     Recipe,
@@ -16,11 +14,9 @@ from espalier.training.recipe import (
 _HOMES = {
     "History": "loop",
     "Member": "members",
-    "Normalisation": "inputs",
     "TrainingState": "state",
     "evaluate": "evaluation",
     "horizon": "sparse",
-    "normalised_batches": "inputs",
     "read_checkpoint": "checkpoints",
     "read_mask_history": "mask_history",
     "read_training_state": "state",
@@ -38,8 +34,4 @@ __all__ = [
     *_HOMES,
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"espalier.training.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazily(__name__, _HOMES)

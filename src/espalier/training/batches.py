@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from espalier.data.inputs import Normalisation, as_maps
 from espalier.errors import ConfigurationError, DataError
 from espalier.seeds import torch_generator
 from espalier.training.augmentation import augment, crop, draw_augmentation, draw_crops
-from espalier.training.inputs import Normalisation, as_maps
 from espalier.training.recipe import Recipe
 
 

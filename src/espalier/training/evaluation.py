@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from espalier.training.inputs import SYMMETRIC, Normalisation, normalised_batches
+from espalier.data.inputs import SYMMETRIC, Normalisation, normalised_batches
 
 Images = np.ndarray | Tensor
 

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from espalier.data.inputs import Normalisation
 from espalier.data.splits import SplitImages
 from espalier.files import atomic_path, write_json
 from espalier.networks import network_of_path
 from espalier.provenance import digest
 from espalier.pruning.masks import achieved_sparsity
 from espalier.pruning.report import collapsed_layers
-from espalier.training.inputs import Normalisation
 from espalier.training.loop import History, evaluate
 
 FilePath = str | os.PathLike[str]

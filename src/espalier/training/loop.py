@@ -13,6 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espalier.data.inputs import (
+    SYMMETRIC,
+    Normalisation,
+    image_tensor,
+    label_tensor,
+)
 from espalier.errors import TrainingError
 from espalier.pruning.during import Dynamics
 from espalier.seeds import derive_seed
@@ -20,12 +26,6 @@ from espalier.training.batches import TrainingImages
 from espalier.training.checkpoints import write_checkpoint
 from espalier.training.evaluation import Images, evaluate, evaluate_in_training_mode
 from espalier.training.fused import training_forward
-from espalier.training.inputs import (
-    SYMMETRIC,
-    Normalisation,
-    image_tensor,
-    label_tensor,
-)
 from espalier.training.mask_history import MaskHistory
 from espalier.training.members import FilePath, Member, check_apart, check_member
 from espalier.training.recipe import Recipe
