@@ -1,4 +1,4 @@
-"""A stage of the workflow depends only on the stages to its left: the arrows of the architecture."""
+"""A stage depends only on the stages to its left: the arrows of the architecture."""
 
 from __future__ import annotations
 
