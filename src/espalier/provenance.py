@@ -12,8 +12,10 @@ from typing import Any
 
 import espalier
 from espalier.errors import EspalierError
+from espalier.files import read_json, write_json
 
 _PACKAGE = "espalier"
+_NOTES = Path(".snakemake/espalier_code")
 _PACKAGE_FOLDER = Path(__file__).resolve().parent
 
 
@@ -53,6 +55,39 @@ def code_of(*roots: str | Path) -> str:
     """
     lines = [f"{_label(path)} {_source_digest(path)}" for path in _closure(roots)]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+
+
+def remember_code(folder: str | Path, *roots: str | Path) -> None:
+    """Note which modules `code_of(*roots)` stands for, so that a later change can be named.
+
+    Args:
+        folder: of the workflow; the notes are kept below its hidden .snakemake folder.
+        roots: as in `code_of`.
+    """
+    path = Path(folder) / _NOTES / f"{code_of(*roots)}.json"
+    if path.exists():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        note = {_label(module): _source_digest(module) for module in _closure(roots)}
+        write_json(path, note)
+    except OSError:
+        # Results never depend on the notes; a folder that cannot be written to has none.
+        return
+
+
+def changed_modules(before: str, now: str, folder: str | Path) -> list[str]:
+    """Return what differs between two digests: modules, with (new) or (gone) where it applies.
+
+    Empty where one of the digests was never noted in this folder.
+    """
+    notes = [Path(folder) / _NOTES / f"{digest}.json" for digest in (before, now)]
+    if not all(note.exists() for note in notes):
+        return []
+    old, new = (read_json(note) for note in notes)
+    changed = [name for name in sorted(old.keys() & new.keys()) if old[name] != new[name]]
+    added = [f"{name} (new)" for name in sorted(new.keys() - old.keys())]
+    return [*changed, *added, *(f"{name} (gone)" for name in sorted(old.keys() - new.keys()))]
 
 
 def modules_of(*roots: str | Path) -> list[str]:

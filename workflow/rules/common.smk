@@ -9,12 +9,20 @@ sys.path.insert(
 )
 
 from espalier import config as settings_of
-from espalier.figures.needs import TABLES
+from espalier.data.prepare import all_mirrors
+from espalier.errors import EspalierError
+from espalier.figures.needs import PREDICTION, TABLES
 from espalier.models.registry import module_of as module_of_model
+from espalier.prediction.folder import published_files
 from espalier.pruning.registry import module_of as module_of_pruner
 from espalier.provenance import code_of as digest_of_code
+from espalier.provenance import remember_code
 
-SETTINGS = settings_of.load(config)
+try:
+    SETTINGS = settings_of.load(config)
+except EspalierError as error:
+    # The message alone: Snakemake would add the places in the code that an exception passed.
+    sys.exit(f"error: {error}")
 # Scripts read what only says where to run (device, mirrors) from `config`, defaults filled in.
 config.update(SETTINGS.model_dump(mode="json"))
 SCRIPTS = os.path.normpath(os.path.join(workflow.current_basedir, "../scripts"))
@@ -47,11 +55,21 @@ wildcard_constraints:
     detector=any_of(OTHER_DETECTORS),
     figure="[a-z0-9_]+",
     form=r"npz|edges\.npz|graphml\.gz",
+    pool="(?:published/)?",
+    encoding="unrolled|rolled|rolled-channel",
+    protocol="[a-z-]+",
+    learner="[a-z_]+",
+    target="category|pruner",
+    task="drop|pruners",
+    hub_run=r"[A-Za-z0-9_-]+(\.[0-9]+)?",
+    hub_search="wide|semi_narrow|narrow",
 
 
 def code_of(script, *modules):
     """Digest of a script, the given modules and all that they import inside espalier."""
-    return digest_of_code(Path(SCRIPTS) / f"{script}.py", *modules)
+    roots = (Path(SCRIPTS) / f"{script}.py", *modules)
+    remember_code(os.getcwd(), *roots)
+    return digest_of_code(*roots)
 
 
 def network_code(wildcards):
@@ -242,12 +260,165 @@ def topometrics_files():
     ]
 
 
+def hub_run_of(wildcards):
+    """The fields of one run of the hub study."""
+    return vars(SETTINGS.hub_runs(wildcards.dataset)[wildcards.hub_run])
+
+
+def hub_study(wildcards):
+    keys = {"protocol", "snapshot_every"}
+    return SETTINGS.hubs_of(wildcards.dataset).model_dump(include=keys)
+
+
+def hub_recipe(wildcards):
+    return SETTINGS.hubs_of(wildcards.dataset).training.model_dump(exclude={"epochs"})
+
+
+def hub_reference(wildcards):
+    """The record of the run whose removals a control repeats."""
+    reference = hub_run_of(wildcards)["options"].get("reference")
+    stem = f"<results>/hubs/{wildcards.dataset}/{wildcards.model}"
+    return [f"{stem}/{reference}/seed{wildcards.seed}.json"] if reference else []
+
+
+def hub_threshold(wildcards):
+    """The choice of the search that gives a run its k."""
+    search = hub_run_of(wildcards)["search"]
+    stem = f"<results>/hubs/{wildcards.dataset}/{wildcards.model}"
+    return [f"{stem}/{search}.threshold.json"] if search else []
+
+
+def hub_search_records(wildcards):
+    runs = SETTINGS.hub_runs(wildcards.dataset).values()
+    stem = f"<results>/hubs/{wildcards.dataset}/{wildcards.model}"
+    return [
+        f"{stem}/{run.name}/seed{seed}.json"
+        for run in runs
+        if run.protocol == wildcards.hub_search
+        for seed in SETTINGS.seeds
+    ]
+
+
+def hub_files(extension, searches=True):
+    """One file of every run of the hub study, those of threshold searches included or not."""
+    if "hubs" not in SETTINGS.analyses:
+        return []
+    return [
+        f"<results>/hubs/{dataset}/{model}/{run.name}/seed{seed}.{extension}"
+        for dataset, models in SETTINGS.hub_networks().items()
+        for model in models
+        for run in SETTINGS.hub_runs(dataset).values()
+        if searches or run.protocol in ("comparison", "published")
+        for seed in SETTINGS.seeds
+    ]
+
+
+def masks_files():
+    return [
+        f"<results>/masks/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.npz"
+        for dataset in SETTINGS.datasets
+        for model in SETTINGS.models
+        for pruner in SETTINGS.pruners
+        for sparsity in SPARSITIES
+        for seed in SETTINGS.seeds
+    ]
+
+
+def published_source():
+    """The published tables' files, and their folder, or why there is none."""
+    return published_files(
+        SETTINGS.prediction.published, all_mirrors(SETTINGS.mirrors)
+    )
+
+
+def networks_table(wildcards):
+    encoding = wildcards.get("encoding", "unrolled")
+    suffix = "" if encoding == "unrolled" else f"_{encoding}"
+    return f"<results>/{wildcards.pool}tables/topometrics{suffix}.csv"
+
+
+def design_of(paper):
+    """The paper whose models and pruners are taken from the published pool."""
+
+    def design(wildcards):
+        return paper if wildcards.pool else None
+
+    return design
+
+
+def design_of_task(wildcards):
+    return design_of("tmlr" if wildcards.task == "drop" else "arxiv")(wildcards)
+
+
+def prediction_options(*keys):
+    return SETTINGS.prediction.model_dump(mode="json", include=set(keys))
+
+
+def acts_of_pruners(wildcards):
+    """When each pruner acts, for the categories of a classification."""
+    names = [] if wildcards.pool else SETTINGS.pruners
+    return {name: SETTINGS.acts(name) for name in names}
+
+
+def regression_parts(wildcards):
+    """Published networks have three encodings, of which the papers regress linearly."""
+    stem = f"<results>/{wildcards.pool}prediction/regression"
+    chosen = SETTINGS.prediction
+    return [
+        f"{stem}/{encoding}/{protocol}/{learner}.csv"
+        for encoding in (chosen.encodings if wildcards.pool else ["unrolled"])
+        for protocol in chosen.protocols
+        for learner in ["averaged", *chosen.learners]
+        if encoding == "unrolled" or learner == "averaged"
+    ]
+
+
+def prediction_parts(wildcards):
+    stem = f"<results>/{wildcards.pool}prediction/out_of_fold"
+    return [f"{stem}/{protocol}.csv" for protocol in SETTINGS.prediction.honest]
+
+
+def classification_parts(wildcards):
+    stem = f"<results>/{wildcards.pool}prediction/classification"
+    return [f"{stem}/{target}.csv" for target in SETTINGS.prediction.targets]
+
+
+def prediction_tables():
+    names = ["topometrics", "regression", "ablation", "predictions", "calibration"]
+    names += ["classification", "importance", "ranking"]
+    compared = ["ranking_tables", "comparison"]
+    return [
+        f"<results>/{folder}tables/{name}.csv"
+        for pool in SETTINGS.prediction.pools
+        for folder in ["published/" if pool == "published" else ""]
+        for name in [*names, *(compared if pool == "published" else [])]
+    ]
+
+
 def tables_of_figure(wildcards):
     return list(TABLES[wildcards.figure])
 
 
 def table_files(wildcards):
     return [f"<results>/tables/{name}.csv" for name in tables_of_figure(wildcards)]
+
+
+def published_table_files(wildcards):
+    return [
+        f"<results>/published/tables/{name}.csv" for name in tables_of_figure(wildcards)
+    ]
+
+
+def prediction_figures():
+    """The figures of every pool; own layers have densities alone, no Ramanujan measures."""
+    own = [name for name in PREDICTION if PREDICTION[name] != ("layers",)]
+    stems = {"own": ("figures", own), "published": ("published/figures", PREDICTION)}
+    return [
+        f"<results>/{folder}/{name}.{extension}"
+        for folder, names in map(stems.get, SETTINGS.prediction.pools)
+        for name in names
+        for extension in ("svg", "png")
+    ]
 
 
 def chosen_rows(wildcards):
@@ -263,6 +434,15 @@ def tables():
         "hierarchy": ["rf", "rf_summary", "baselines"],
         "accuracy": ["accuracy", "networks"],
         "topometrics": ["topometrics"],
+        "hubs": [
+            "hubs",
+            "hub_training",
+            "censet_accuracy",
+            "hub_search",
+            "censet_layout",
+            "hub_formation",
+            "hub_ablation",
+        ],
     }
     return [
         f"<results>/tables/{name}.csv"
@@ -294,7 +474,8 @@ def figures():
         for dataset in SETTINGS.datasets
         for model in SETTINGS.models
     ]
-    return [
+    paths = prediction_figures() if "prediction" in SETTINGS.analyses else []
+    return paths + [
         f"<results>/figures/{stem}.{extension}"
         for stem in stems
         for extension in ("svg", "png")

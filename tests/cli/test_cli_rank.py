@@ -92,9 +92,10 @@ def test_damaged_files_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
     empty.write_text("")
     out = str(tmp_path / "x.npz")
     assert main(["fit-predictor", "--table", str(empty), "--out", out]) == 1
-    assert "not a readable CSV" in capsys.readouterr().err
+    assert "not a readable table" in capsys.readouterr().err
     table = pool_file(tmp_path / "pool.csv")
-    table.write_text(table.read_text().replace("cut-edges", "bridges"))
+    renamed = table.read_text().replace("cut-edges", "bridges")
+    table.write_text(renamed.split("\n", 1)[1])
     assert main(["fit-predictor", "--table", str(table), "--out", out]) == 1
     assert "cut-edges" in capsys.readouterr().err
 
@@ -109,7 +110,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from espalier.cli import _parser; _parser().format_help()\n"
+        "import sys; from espalier.cli import build_parser; build_parser().format_help()\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'pandas', 'sklearn')))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
