@@ -1,5 +1,7 @@
 # make rf     set everything up and make results/tables/rf.csv
 # make test   set everything up and run every check
+# make test-long  the checks that take minutes: a real Slurm, thirty kills
+# make benchmark  every benchmark, in a quarter of an hour; writes docs/performance.md
 # Both may be run again at any time: what is done is not done again.
 
 PYTHON ?= python3
@@ -8,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CORES ?= all
 
-.PHONY: help setup rf figures test lint format graph-tool clean
+.PHONY: help setup rf figures test test-long benchmark lint format graph-tool clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -41,6 +43,12 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-long: setup
+	$(BIN)/python -m pytest -m long -s
+
+benchmark: setup
+	$(BIN)/python tools/run_benchmarks.py
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -8,7 +8,9 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import getpass
+import itertools
 import os
+import random
 import sys
 import tempfile
 import time
@@ -88,22 +90,31 @@ def keep_freed_memory() -> None:
 
 
 def lock_free_gpu(
-    folder: str | os.PathLike[str] | None = None, patience: float = 1.0
+    folder: str | os.PathLike[str] | None = None,
+    patience: float = 1.0,
+    jobs_per_gpu: int | None = None,
 ) -> int | None:
-    """Take a GPU that no other espalier process of this user holds, and hide the others.
+    """Take a slot of a GPU that no other espalier process of this user holds, and hide the rest.
 
     Does nothing where CUDA_VISIBLE_DEVICES is set (a scheduler has chosen) or there is no GPU.
-    Waits while every GPU is taken. The lock ends with the process, however it ends.
+    Every GPU has `jobs_per_gpu` slots; a second job goes to a GPU only when all have one. Waits
+    while every slot is taken. The lock ends with the process, however it ends.
 
     Args:
-        folder: holds one lock file per GPU; by default a folder of this user in the temporary one.
-        patience: seconds between two looks when all are taken.
+        folder: holds one lock file per slot; by default a folder of this user in the temporary
+            one.
+        patience: mean seconds between two looks when all are taken.
+        jobs_per_gpu: slots of each GPU; None reads ESPALIER_JOBS_PER_GPU, 1 where that is not set.
 
     Returns:
         The index of the GPU, or None where nothing was done.
+
+    Raises:
+        ConfigurationError: `jobs_per_gpu` is not a whole number above 0.
     """
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return None
+    slots = _slots_per_gpu(jobs_per_gpu)
     count = torch.cuda.device_count()
     if count == 0:
         return None
@@ -111,17 +122,38 @@ def lock_free_gpu(
     locks.mkdir(parents=True, exist_ok=True)
     announced = False
     while True:
-        for index in range(count):
-            handle = open(locks / f"gpu{index}.lock", "w")  # noqa: SIM115
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                handle.close()
-                continue
-            _held_locks.append(handle)
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(index)
-            return index
+        for slot, index in itertools.product(range(slots), range(count)):
+            handle = _locked(locks / (f"gpu{index}.{slot}.lock" if slot else f"gpu{index}.lock"))
+            if handle is not None:
+                _held_locks.append(handle)
+                os.environ["CUDA_VISIBLE_DEVICES"] = str(index)
+                return index
         if not announced:
-            print(f"waiting: all {count} GPUs are taken (locks in {locks})", file=sys.stderr)
+            jobs = f" ({slots} jobs each)" if slots > 1 else ""
+            print(f"waiting: all {count} GPUs are taken{jobs}, locks in {locks}", file=sys.stderr)
             announced = True
-        time.sleep(patience)
+        # Not in step with the other processes that wait.
+        time.sleep(patience * random.uniform(0.5, 1.5))
+
+
+def _slots_per_gpu(given: int | None) -> int:
+    text = os.environ.get("ESPALIER_JOBS_PER_GPU", "1") if given is None else str(given)
+    if not text.isdecimal() or int(text) < 1:
+        name = "ESPALIER_JOBS_PER_GPU" if given is None else "jobs_per_gpu"
+        raise ConfigurationError(f"{name} is {text!r}; give a whole number above 0")
+    return int(text)
+
+
+def _locked(path: Path) -> IO[str] | None:
+    """Return the lock file, locked and with this process's number in it, or None if it is taken."""
+    # Not truncated on opening: the number in it is that of the process that holds it.
+    handle = open(path, "a")  # noqa: SIM115
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.close()
+        return None
+    handle.truncate(0)
+    handle.write(f"{os.getpid()}\n")
+    handle.flush()
+    return handle

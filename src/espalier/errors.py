@@ -18,6 +18,19 @@ class DataError(EspalierError):
     """A data set, graph or tree is missing, damaged or does not fit the rest."""
 
 
+class DamagedFileError(DataError):
+    """The content of a file is not what was written: part of it is missing or was changed.
+
+    Attributes:
+        path: the file. A job of the workflow moves it aside if it is a result, so that the next
+            run makes it anew (`espalier.jobs.job`).
+    """
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(f"{path} {problem}; if it is a result, delete it and run again")
+        self.path = str(path)
+
+
 class MissingDependencyError(EspalierError):
     """An optional package or program is not installed."""
 

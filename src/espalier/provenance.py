@@ -140,11 +140,7 @@ def _label(path: Path) -> str:
 
 @cache
 def _syntax_tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-@cache
-def _source_digest(path: Path) -> str:
+    """Return the syntax tree without docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     for node in ast.walk(tree):
         if (
@@ -152,7 +148,12 @@ def _source_digest(path: Path) -> str:
             and ast.get_docstring(node, clean=False) is not None
         ):
             node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    return tree
+
+
+@cache
+def _source_digest(path: Path) -> str:
+    return hashlib.sha256(ast.unparse(_syntax_tree(path)).encode()).hexdigest()
 
 
 @cache

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from xml.etree import ElementTree
+from xml.parsers import expat
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -93,6 +94,7 @@ def read_graphml(path: str | os.PathLike[str]) -> CoactivationGraph:
     targets: list[str] = []
     weights: list[str] = []
     try:
+        _refuse_document_type(path)
         parents: list[ElementTree.Element] = []
         for event, element in ElementTree.iterparse(os.fspath(path), events=("start", "end")):
             if event == "start":
@@ -102,7 +104,7 @@ def read_graphml(path: str | os.PathLike[str]) -> CoactivationGraph:
             tag = element.tag.rpartition("}")[2]
             if tag == "key":
                 names[element.attrib["id"]] = element.attrib["attr.name"]
-            elif tag == "data" and parents[-1].tag.endswith("graph"):
+            elif tag == "data" and parents and parents[-1].tag.endswith("graph"):
                 graph_data[names[element.attrib["key"]]] = element.text or ""
             elif tag == "node":
                 position[element.attrib["id"]] = len(nodes)
@@ -111,9 +113,11 @@ def read_graphml(path: str | os.PathLike[str]) -> CoactivationGraph:
                 sources.append(element.attrib["source"])
                 targets.append(element.attrib["target"])
                 weights.append(_data(element, names)["weight"])
-            if tag in ("node", "edge"):
+            if tag in ("node", "edge") and parents:
                 parents[-1].remove(element)
-        layer, neuron = (np.array([int(node[k]) for node in nodes]) for k in ("layer", "neuron"))
+        layer, neuron = (
+            np.array([int(node[k]) for node in nodes], np.int64) for k in ("layer", "neuron")
+        )
         constant = np.array([node["constant"].lower() in ("true", "1") for node in nodes], bool)
         layer_names, class_names = (
             tuple(json.loads(graph_data[name])) for name in ("layer_names", "class_names")
@@ -126,11 +130,13 @@ def read_graphml(path: str | os.PathLike[str]) -> CoactivationGraph:
         values = np.array([float(weight) for weight in weights])
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
-    except ElementTree.ParseError as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from error
+    except (ElementTree.ParseError, expat.ExpatError) as error:
         raise DataError(f"{path} is not valid XML ({error})") from error
     except KeyError as error:
         raise DataError(f"{path} is not a co-activation graph: it lacks {error}") from error
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, LookupError) as error:
         raise DataError(f"{path} is not a co-activation graph: {error}") from error
     if np.any(first == second):
         unit = int(first[first == second][0])
@@ -141,8 +147,8 @@ def read_graphml(path: str | os.PathLike[str]) -> CoactivationGraph:
     try:
         return CoactivationGraph(
             adjacency=symmetric_adjacency(low, high, values, len(nodes)),
-            layer=layer.astype(np.int64),
-            neuron=neuron.astype(np.int64),
+            layer=layer,
+            neuron=neuron,
             label=label.astype(np.int64),
             constant=constant,
             layer_names=layer_names,
@@ -150,6 +156,26 @@ def read_graphml(path: str | os.PathLike[str]) -> CoactivationGraph:
         )
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def _refuse_document_type(path: str | os.PathLike[str]) -> None:
+    """Raise for a file with a document type, whose entities could fill the memory.
+
+    Raises:
+        DataError: the file declares a document type; GraphML needs none.
+    """
+
+    def refuse(*_: object) -> None:
+        raise DataError(f"{path} declares a document type (DOCTYPE); remove it, GraphML needs none")
+
+    first_element: list[str] = []
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = lambda name, _: first_element.append(name)
+    with open(path, "rb") as handle:
+        # A document type can only come before the first element.
+        while not first_element and (block := handle.read(4096)):
+            parser.Parse(block)
 
 
 def _data(element: ElementTree.Element, names: dict[str, str]) -> dict[str, str]:

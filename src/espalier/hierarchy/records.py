@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from espalier.files import read_npz, write_json, write_text
+from espalier.files import content_digest, read_npz, write_json, write_text
 from espalier.graphs.coactivation import read_coactivation
 from espalier.hierarchy.detectors import detect
 from espalier.networks import detector_of_path, network_of_path
@@ -53,7 +53,8 @@ def detect_networks(
         )
         # Times would make equal results unequal files; they are in the log.
         details = {k: v for k, v in detection.details.items() if k not in _TIMES}
-        write_text(tree, "\n".join(detection.newicks) + "\n")
+        newicks = "\n".join(detection.newicks) + "\n"
+        write_text(tree, newicks)
         write_json(
             record,
             {
@@ -64,6 +65,7 @@ def detect_networks(
                 "edges": graph.n_edges,
                 "constant_units": int(graph.constant.sum()),
                 "details": details,
+                "trees_digest": content_digest(newicks),
                 "provenance": provenance(code, dict(options), network.seed),
             },
         )

@@ -10,8 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from espalier.errors import DataError
-from espalier.files import read_json, read_npz, read_table, write_npz, write_table
+from espalier.errors import DamagedFileError, DataError
+from espalier.files import (
+    content_digest,
+    read_json,
+    read_npz,
+    read_table,
+    write_npz,
+    write_table,
+)
 from espalier.hierarchy.baselines import (
     mean_of_known,
     p_value,
@@ -86,7 +93,7 @@ def write_distances(
     rows = []
     for tree_path, record_path in zip(trees, records, strict=True):
         record = read_json(record_path)
-        newicks = Path(tree_path).read_text(encoding="utf-8").splitlines()
+        newicks = _trees(tree_path, record)
         if len(newicks) != len(record["samples"]):
             raise DataError(
                 f"{tree_path} holds {len(newicks)} trees, {record_path} names "
@@ -100,6 +107,15 @@ def write_distances(
         )
     seeds = sorted({int(row["seed"]) for row in rows})
     write_table(path, table, provenance(code, null_record["configuration"], seeds))
+
+
+def _trees(path: FilePath, record: Mapping[str, Any]) -> list[str]:
+    content = Path(path).read_bytes()
+    if record.get("trees_digest") not in (None, content_digest(content)):
+        raise DamagedFileError(
+            path, "is not as it was written: its digest is not the one in its record"
+        )
+    return content.decode().splitlines()
 
 
 def _judged_columns() -> list[str]:

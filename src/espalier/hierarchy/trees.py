@@ -16,8 +16,9 @@ import numpy as np
 
 from espalier.errors import DataError, nearest_hint
 
-# A mark, a plain name, a quoted name, blanks, a comment.
-_TOKEN = re.compile(r"[(),:;]|[^\s()\[\]':;,]+|'(?:[^']|'')*'|\s+|\[[^\]]*\]")
+# A mark, a plain name, a quoted name, blanks, a comment; last what opens or closes nothing, so
+# that a search never goes on behind it.
+_TOKEN = re.compile(r"[(),:;]|[^\s()\[\]':;,]+|'(?:[^']|'')*'|\s+|\[[^\]]*\]|['\[\]]")
 # An unquoted underscore means a blank to strict readers, so names with one are quoted.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9.+-]+")
 _LISTED = 10
@@ -337,7 +338,7 @@ def _parse(text: str, suppress_unary: bool, order: Sequence[str] | None = None) 
 
     for match in _TOKEN.finditer(text):
         token, at = match.group(), match.start()
-        if at != place:
+        if token in ("'", "[", "]"):
             break
         place = match.end()
         first = token[0]

@@ -113,4 +113,7 @@ def read_masks(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
         if array.dtype != np.bool_:
             raise DataError(f"{path}: {name} has type {array.dtype}; a mask is boolean")
     order = metadata.get("parameters", list(arrays))
+    missing = [name for name in order if name not in arrays]
+    if missing:
+        raise DataError(f"{path} lacks the masks of {', '.join(missing)}, which it lists")
     return {name: torch.from_numpy(arrays[name]) for name in order}, metadata

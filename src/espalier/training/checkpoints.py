@@ -7,14 +7,17 @@ import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from espalier.errors import DataError
-from espalier.files import atomic_path
+from espalier.errors import DamagedFileError, DataError
+from espalier.files import atomic_path, content_digest
+
+_DIGEST = "content_digest"
 
 
 def write_tensors(
@@ -26,31 +29,56 @@ def write_tensors(
     # safetensors keeps metadata in a hash map, whose order changes from call to call.
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    facts = dict(sorted(header.get("__metadata__", {}).items()))
+    content = data[8 + length :]
+    header["__metadata__"] = facts
+    header["__metadata__"] = {**facts, _DIGEST: _digest_of(header, content)}
+    text = _header_text(header)
     text += b" " * (-len(text) % 8)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+        temporary.write_bytes(struct.pack("<Q", len(text)) + text + content)
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and strings of a safetensors file.
 
     Raises:
-        DataError: the file is missing, truncated or damaged; the message names it.
+        DataError: the file is missing or cannot be read.
+        DamagedFileError: the file is truncated or damaged, or is not as it was written.
     """
     try:
         data = Path(path).read_bytes()
+        # safetensors checks that header and offsets fit the file before it makes a tensor.
         tensors = load(data)
         (length,) = struct.unpack("<Q", data[:8])
-        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        header = json.loads(data[8 : 8 + length])
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (safetensors.SafetensorError, ValueError, struct.error) as error:
-        raise DataError(
-            f"{path} is not a readable safetensors file ({error}); delete it and run again"
-        ) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from error
+    except (
+        safetensors.SafetensorError,
+        ValueError,
+        KeyError,
+        RecursionError,
+        struct.error,
+    ) as error:
+        raise DamagedFileError(path, f"is not a readable safetensors file ({error})") from error
+    metadata = header.get("__metadata__", {})
+    expected = metadata.pop(_DIGEST, None)
+    if expected is not None and _digest_of(header, data[8 + length :]) != expected:
+        raise DamagedFileError(
+            path, "is not as it was written: its digest does not fit its content"
+        )
     return tensors, metadata
+
+
+def _header_text(header: Mapping[str, Any]) -> bytes:
+    return json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _digest_of(header: Mapping[str, Any], content: bytes) -> str:
+    return content_digest(_header_text(header) + content)
 
 
 def write_checkpoint(
