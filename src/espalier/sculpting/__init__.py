@@ -1,0 +1,124 @@
+"""Neural Sculpting: train and prune many small networks at once, and read the modules they form.
+
+Importing this package imports no submodule: each name is looked up where it lives when it is first
+used, so that neither torch nor numba nor pandas is loaded before. The function `module_hierarchy`
+has the name of its module, so it is imported from there.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from espalier.sculpting.functions import (
+        FAMILIES,
+        FunctionGraph,
+        published_function,
+        published_functions,
+        read_function,
+    )
+    from espalier.sculpting.module_hierarchy import write_module_graphml
+    from espalier.sculpting.modules import Modules, detect_modules
+    from espalier.sculpting.networks import Network, initial_network, network_of
+    from espalier.sculpting.pruning import RULES, Grid, Pair, Rules, Trial, sculpt
+    from espalier.sculpting.published_recipes import (
+        published_densities,
+        published_recipe,
+        published_success,
+        published_widths,
+    )
+    from espalier.sculpting.structure import path_products, separability_tests, units_covering
+    from espalier.sculpting.success import compare_hierarchy, success_table, trial_successes
+    from espalier.sculpting.tasks import Task, boolean_task, build_task, digit_xor, two_digits
+    from espalier.sculpting.training import Recipe, Streams, Trained, Training, train_networks
+
+_HOMES = {
+    "FAMILIES": "functions",
+    "RULES": "pruning",
+    "FunctionGraph": "functions",
+    "Grid": "pruning",
+    "Modules": "modules",
+    "Network": "networks",
+    "Pair": "pruning",
+    "Recipe": "training",
+    "Rules": "pruning",
+    "Streams": "training",
+    "Task": "tasks",
+    "Trained": "training",
+    "Training": "training",
+    "Trial": "pruning",
+    "boolean_task": "tasks",
+    "build_task": "tasks",
+    "compare_hierarchy": "success",
+    "detect_modules": "modules",
+    "digit_xor": "tasks",
+    "initial_network": "networks",
+    "network_of": "networks",
+    "path_products": "structure",
+    "published_densities": "published_recipes",
+    "published_function": "functions",
+    "published_functions": "functions",
+    "published_recipe": "published_recipes",
+    "published_success": "published_recipes",
+    "published_widths": "published_recipes",
+    "read_function": "functions",
+    "sculpt": "pruning",
+    "separability_tests": "structure",
+    "success_table": "success",
+    "train_networks": "training",
+    "trial_successes": "success",
+    "two_digits": "tasks",
+    "units_covering": "structure",
+    "write_module_graphml": "module_hierarchy",
+}
+
+__all__ = [
+    "FAMILIES",
+    "RULES",
+    "FunctionGraph",
+    "Grid",
+    "Modules",
+    "Network",
+    "Pair",
+    "Recipe",
+    "Rules",
+    "Streams",
+    "Task",
+    "Trained",
+    "Training",
+    "Trial",
+    "boolean_task",
+    "build_task",
+    "compare_hierarchy",
+    "detect_modules",
+    "digit_xor",
+    "initial_network",
+    "network_of",
+    "path_products",
+    "published_densities",
+    "published_function",
+    "published_functions",
+    "published_recipe",
+    "published_success",
+    "published_widths",
+    "read_function",
+    "sculpt",
+    "separability_tests",
+    "success_table",
+    "train_networks",
+    "trial_successes",
+    "two_digits",
+    "units_covering",
+    "write_module_graphml",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
