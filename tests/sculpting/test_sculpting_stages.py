@@ -12,7 +12,7 @@ from scipy import stats
 from espalier.errors import DataError
 from espalier.files import read_json, read_npz, read_table
 from espalier.sculpting.functions import FAMILIES, published_function
-from espalier.sculpting.module_hierarchy import module_hierarchy
+from espalier.sculpting.module_graph import module_hierarchy
 from espalier.sculpting.modules import detect_modules
 from espalier.sculpting.pruning import Grid
 from espalier.sculpting.stages import (
@@ -198,9 +198,9 @@ def test_rates_stand_beside_the_published_ones():
 
 
 def test_all_validation_graphs_together_are_compared_with_table_4():
-    whole = pd.concat(
-        [judged(name, "validation", "hierarchy", 2, 10, 12) for name in FAMILIES["validation"]]
-    )
+    parts = [judged(name, "validation", "hierarchy", 2, 10, 12) for name in FAMILIES["validation"]]
+    shallow = judged("4-1-2-16", "validation", "hierarchy", 1, 1, 12)  # left out
+    whole = pd.concat([*parts, shallow])
     compared = compared_rates(rates_of(whole))
     row = compared[compared["function"] == "all"].iloc[0]
     assert (row["successes"], row["trials"], row["published_rate"]) == (40, 48, 0.99)

@@ -1,14 +1,14 @@
 """Neural Sculpting: train and prune many small networks at once, and read the modules they form.
 
 Importing this package imports no submodule: each name is looked up where it lives when it is first
-used, so that neither torch nor numba nor pandas is loaded before. The function `module_hierarchy`
-has the name of its module, so it is imported from there.
+used, so that neither torch nor numba nor pandas is loaded before.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from espalier.lazy import lazily
 
 if TYPE_CHECKING:
     from espalier.sculpting.functions import (
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
         published_functions,
         read_function,
     )
-    from espalier.sculpting.module_hierarchy import write_module_graphml
+    from espalier.sculpting.masked_networks import masks_of, network_modules
+    from espalier.sculpting.module_graph import module_hierarchy, write_module_graphml
+    from espalier.sculpting.module_stability import module_null_test, seed_stability
     from espalier.sculpting.modules import Modules, detect_modules
     from espalier.sculpting.networks import Network, initial_network, network_of
     from espalier.sculpting.pruning import RULES, Grid, Pair, Rules, Trial, sculpt
@@ -52,6 +54,11 @@ _HOMES = {
     "build_task": "tasks",
     "compare_hierarchy": "success",
     "detect_modules": "modules",
+    "module_hierarchy": "module_graph",
+    "masks_of": "masked_networks",
+    "network_modules": "masked_networks",
+    "seed_stability": "module_stability",
+    "module_null_test": "module_stability",
     "digit_xor": "tasks",
     "initial_network": "networks",
     "network_of": "networks",
@@ -70,7 +77,7 @@ _HOMES = {
     "trial_successes": "success",
     "two_digits": "tasks",
     "units_covering": "structure",
-    "write_module_graphml": "module_hierarchy",
+    "write_module_graphml": "module_graph",
 }
 
 __all__ = [
@@ -94,6 +101,10 @@ __all__ = [
     "detect_modules",
     "digit_xor",
     "initial_network",
+    "masks_of",
+    "module_hierarchy",
+    "module_null_test",
+    "network_modules",
     "network_of",
     "path_products",
     "published_densities",
@@ -104,6 +115,7 @@ __all__ = [
     "published_widths",
     "read_function",
     "sculpt",
+    "seed_stability",
     "separability_tests",
     "success_table",
     "train_networks",
@@ -113,12 +125,4 @@ __all__ = [
     "write_module_graphml",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, _HOMES)

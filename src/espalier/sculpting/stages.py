@@ -30,7 +30,7 @@ from espalier.sculpting.functions import (
     published_function,
     read_function,
 )
-from espalier.sculpting.module_hierarchy import module_hierarchy, write_module_graphml
+from espalier.sculpting.module_graph import module_hierarchy, write_module_graphml
 from espalier.sculpting.module_stability import module_null_test, seed_stability
 from espalier.sculpting.modules import Modules, detect_modules
 from espalier.sculpting.networks import network_of
@@ -494,7 +494,8 @@ def compared_rates(success: pd.DataFrame, published: pd.DataFrame | None = None)
 
     One row per variant and published cell that has trials here; the overlap family and the task of
     two digits are pooled over depths, as in Figure 10 and section 5.5, and "all" pools the
-    validation graphs, as Table 4 does. published_trials are those of the paper: four seeds and
+    validation graphs as Table 4 does, but for the reused sub-function in one hidden layer, with
+    which 0.99 could not be. published_trials are those of the paper: four seeds and
     three widths, and three depths where pooled. p_value: Fisher's exact test, two-sided, of the two
     rates.
 
@@ -517,12 +518,15 @@ def compared_rates(success: pd.DataFrame, published: pd.DataFrame | None = None)
             if len(chosen):
                 rows.append(_compared(str(variant), cell, chosen, _PUBLISHED_TRIALS[pooled]))
         whole = own[(own["family"] == "validation") & (own["criterion"] == "hierarchy")]
+        # One hidden layer cannot hold the reused sub-function; Table 4 cannot have counted it.
+        shallow = (whole["function"] == "4-1-2-16") & (whole["hidden_layers"] == 1)
+        whole = whole[~shallow]
         if set(whole["function"]) == set(FAMILIES["validation"]):
             cell = {
                 "family": "validation", "function": "all", "hidden_layers": None,
                 "criterion": "hierarchy", "rate": _TABLE_4,
             }  # fmt: skip
-            rows.append(_compared(str(variant), cell, whole, 144))
+            rows.append(_compared(str(variant), cell, whole, 132))
     columns = [
         "variant", *SUCCESS_COLUMNS, "rate", "low", "high", "published_rate",
         "published_trials", "p_value",

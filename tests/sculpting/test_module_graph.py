@@ -11,7 +11,7 @@ from mask_strategies import mask_lists
 
 from espalier.errors import DataError
 from espalier.hierarchy.trees import parse_newick
-from espalier.sculpting.module_hierarchy import module_hierarchy, write_module_graphml
+from espalier.sculpting.module_graph import module_hierarchy, write_module_graphml
 from espalier.sculpting.modules import detect_modules
 
 
