@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(
@@ -11,12 +12,15 @@ sys.path.insert(
 from espalier import config as settings_of
 from espalier.data.prepare import all_mirrors
 from espalier.errors import EspalierError
+from espalier.figures import catalogue
+from espalier.figures.catalogue import PUBLISHED_HEADING
 from espalier.figures.needs import PREDICTION, TABLES
 from espalier.models.registry import module_of as module_of_model
 from espalier.prediction.folder import published_files
 from espalier.pruning.registry import module_of as module_of_pruner
 from espalier.provenance import code_of as digest_of_code
 from espalier.provenance import remember_code
+from espalier.sculpting import experiments as sculpting
 
 try:
     SETTINGS = settings_of.load(config)
@@ -25,6 +29,8 @@ except EspalierError as error:
     sys.exit(f"error: {error}")
 # Scripts read what only says where to run (device, mirrors) from `config`, defaults filled in.
 config.update(SETTINGS.model_dump(mode="json"))
+# The front page of a report reads `config` too.
+config["versions"] = catalogue.versions()
 SCRIPTS = os.path.normpath(os.path.join(workflow.current_basedir, "../scripts"))
 SPARSITIES = [settings_of.sparsity_token(sparsity) for sparsity in SETTINGS.sparsities]
 CHECKPOINTS = list(range(SETTINGS.checkpoints))
@@ -32,6 +38,10 @@ LAST_CHECKPOINT = CHECKPOINTS[-1]
 # Where results are made, not what they are: a change of these reruns nothing.
 NOT_IN_RESULTS = {"mirrors", "device", "graph_tool_python"}
 GPUS = int(SETTINGS.device == "cuda")
+SCULPTED = SETTINGS.sculpted_networks() if "sculpting" in SETTINGS.analyses else []
+FUNCTIONS = {
+    sculpting.function_label(function): function for _, function, _ in SCULPTED
+}
 OTHER_DETECTORS = [name for name in SETTINGS.detectors if name != "nested_sbm"]
 
 
@@ -56,6 +66,7 @@ wildcard_constraints:
     figure="[a-z0-9_]+",
     form=r"npz|edges\.npz|graphml\.gz",
     pool="(?:published/)?",
+    table="[a-z0-9_]+",
     encoding="unrolled|rolled|rolled-channel",
     protocol="[a-z-]+",
     learner="[a-z_]+",
@@ -63,8 +74,12 @@ wildcard_constraints:
     task="drop|pruners",
     hub_run=r"[A-Za-z0-9_-]+(\.[0-9]+)?",
     hub_search="wide|semi_narrow|narrow",
+    variant=any_of(SETTINGS.sculpting.variants),
+    function=any_of(FUNCTIONS),
+    hidden="[0-9]+(?:-[0-9]+)*",
 
 
+@cache
 def code_of(script, *modules):
     """Digest of a script, the given modules and all that they import inside espalier."""
     roots = (Path(SCRIPTS) / f"{script}.py", *modules)
@@ -72,10 +87,15 @@ def code_of(script, *modules):
     return digest_of_code(*roots)
 
 
-def network_code(wildcards):
-    """The module of the network, which the library loads by name."""
-    architecture = SETTINGS.model(wildcards.model).architecture
+@cache
+def code_of_model(model):
+    """The module of a network, which the library loads by name."""
+    architecture = SETTINGS.model(model).architecture
     return module_of_model(architecture).removeprefix("espalier.")
+
+
+def network_code(wildcards):
+    return code_of_model(wildcards.model)
 
 
 def code_with_network(script):
@@ -266,7 +286,7 @@ def hub_run_of(wildcards):
 
 
 def hub_study(wildcards):
-    keys = {"protocol", "snapshot_every"}
+    keys = {"protocol", "preset", "snapshot_every"}
     return SETTINGS.hubs_of(wildcards.dataset).model_dump(include=keys)
 
 
@@ -297,6 +317,15 @@ def hub_search_records(wildcards):
         if run.protocol == wildcards.hub_search
         for seed in SETTINGS.seeds
     ]
+
+
+def hub_thresholds():
+    """Whether any run of the hub study has a threshold k."""
+    return any(
+        run.search or "k" in run.options
+        for dataset in SETTINGS.hub_networks()
+        for run in SETTINGS.hub_runs(dataset).values()
+    )
 
 
 def hub_files(extension, searches=True):
@@ -395,6 +424,72 @@ def prediction_tables():
     ]
 
 
+def function_of(wildcards):
+    """A published name, a digit task or the path of a YAML file."""
+    return FUNCTIONS[wildcards.function]
+
+
+def function_file(wildcards):
+    """The user's own function graph, so that Snakemake watches it."""
+    function = function_of(wildcards)
+    return [function] if sculpting.is_file(function) else []
+
+
+def hidden_of(wildcards):
+    return list(sculpting.hidden_of_label(wildcards.hidden))
+
+
+def sculpting_recipe(wildcards):
+    return SETTINGS.sculpting_recipe(
+        wildcards.variant, function_of(wildcards), tuple(hidden_of(wildcards))
+    )
+
+
+def sculpting_options(wildcards):
+    keys = {"seeds", "unit_steps", "edge_steps", "control", "rules", "engine"}
+    keys.add("images_per_pair")
+    section = SETTINGS.sculpting_of(wildcards.variant, function_of(wildcards))
+    return section.model_dump(include=keys)
+
+
+def null_networks(wildcards):
+    section = SETTINGS.sculpting_of(wildcards.variant, function_of(wildcards))
+    return section.null_networks
+
+
+def module_records():
+    """The modules of every variant, function and shape of hidden layers."""
+    return [
+        f"<results>/modules/{variant}/{sculpting.function_label(function)}/"
+        f"{sculpting.hidden_label(hidden)}.json"
+        for variant, function, hidden in SCULPTED
+    ]
+
+
+def sculpting_figures():
+    """Rates by family, densities; of each function its graph and one network of two layers."""
+    drawn = sculpting.drawn_variant(SETTINGS.sculpting.variants)
+    shapes = {}
+    for variant, function, hidden in SCULPTED:
+        if variant == drawn:
+            shapes.setdefault((variant, function), []).append(hidden)
+    stems = [
+        f"success_{family}"
+        for family in sculpting.families_of(function for _, function in shapes)
+    ]
+    stems.append("pruned_densities")
+    for (variant, function), hidden in shapes.items():
+        label = sculpting.function_label(function)
+        if function not in sculpting.DIGIT_FUNCTIONS:
+            stems.append(f"function_graph.{label}")
+        shape = next((shape for shape in hidden if len(shape) == 2), hidden[-1])
+        seed = SETTINGS.sculpting_of(variant, function).seeds[0]
+        stems.append(
+            f"pruned_network.{variant}.{label}.{sculpting.hidden_label(shape)}.seed{seed}"
+        )
+    return stems
+
+
 def tables_of_figure(wildcards):
     return list(TABLES[wildcards.figure])
 
@@ -430,24 +525,12 @@ def chosen_rows(wildcards):
 
 
 def tables():
-    names = {
-        "hierarchy": ["rf", "rf_summary", "baselines"],
-        "accuracy": ["accuracy", "networks"],
-        "topometrics": ["topometrics"],
-        "hubs": [
-            "hubs",
-            "hub_training",
-            "censet_accuracy",
-            "hub_search",
-            "censet_layout",
-            "hub_formation",
-            "hub_ablation",
-        ],
-    }
-    return [
+    predicted = prediction_tables() if "prediction" in SETTINGS.analyses else []
+    return predicted + [
         f"<results>/tables/{name}.csv"
         for analysis in SETTINGS.analyses
-        for name in names[analysis]
+        if analysis != "prediction"
+        for name in catalogue.REPORTED[analysis]
     ]
 
 
@@ -468,6 +551,17 @@ def figures():
         stems.append("accuracy_by_sparsity")
     if "topometrics" in SETTINGS.analyses:
         by_model.append("topometric_trends")
+    if "hubs" in SETTINGS.analyses:
+        stems += [
+            "centrality_distribution",
+            "centrality_spread",
+            "hub_methods",
+            "hub_ablation",
+        ]
+        if hub_thresholds():
+            stems.append("threshold_search")
+    if "sculpting" in SETTINGS.analyses:
+        stems += sculpting_figures()
     stems += [
         f"{figure}.{dataset}.{model}"
         for figure in by_model
@@ -480,3 +574,37 @@ def figures():
         for stem in stems
         for extension in ("svg", "png")
     ]
+
+
+def table_pages():
+    """The page of every table that a report shows."""
+    pages = {
+        f"<results>/tables/{table}.html"
+        for analysis in SETTINGS.analyses
+        for table in catalogue.REPORTED[analysis]
+        if analysis != "prediction" or "own" in SETTINGS.prediction.pools
+    }
+    if "prediction" in SETTINGS.analyses and "published" in SETTINGS.prediction.pools:
+        reported = catalogue.REPORTED["prediction"] + catalogue.REPORTED_OF_PUBLISHED
+        pages |= {f"<results>/published/tables/{table}.html" for table in reported}
+    return sorted(pages)
+
+
+def heading_of_table(wildcards):
+    if wildcards.pool:
+        return PUBLISHED_HEADING
+    return catalogue.heading_of_table(wildcards.table)
+
+
+def heading_of_figure(wildcards):
+    return catalogue.heading_of_figure(wildcards.figure)
+
+
+def labels_of_table(wildcards):
+    pool = " (published)" if wildcards.pool else ""
+    return {"table": wildcards.table + pool}
+
+
+def labels_of_figure(wildcards):
+    names = ("figure", "dataset", "model")
+    return {name: wildcards[name] for name in names if name in wildcards.keys()}

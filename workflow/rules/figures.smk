@@ -7,8 +7,10 @@ rule draw_table:
     output:
         svg=report(
             "<results>/figures/{figure}.svg",
-            caption="../report/{figure}.rst",
-            category="Figures",
+            caption="../report/figures.rst",
+            category=heading_of_figure,
+            subcategory="Figures",
+            labels=labels_of_figure,
         ),
         png="<results>/figures/{figure}.png",
     log:
@@ -35,9 +37,10 @@ use rule draw_table as draw_table_by_model with:
     output:
         svg=report(
             "<results>/figures/{figure}.{dataset}.{model}.svg",
-            caption="../report/{figure}.rst",
-            category="Figures",
-            labels={"figure": "{figure}", "dataset": "{dataset}", "model": "{model}"},
+            caption="../report/figures.rst",
+            category=heading_of_figure,
+            subcategory="Figures of one model",
+            labels=labels_of_figure,
         ),
         png="<results>/figures/{figure}.{dataset}.{model}.png",
     log:
@@ -50,15 +53,38 @@ use rule draw_table as draw_table_by_model with:
         "Drawing {wildcards.figure} of {wildcards.model} on {wildcards.dataset}"
 
 
+use rule draw_table as draw_published_table with:
+    input:
+        published_table_files,
+    output:
+        svg=report(
+            "<results>/published/figures/{figure}.svg",
+            caption="../report/figures.rst",
+            category=PUBLISHED_HEADING,
+            subcategory="Figures",
+            labels={"figure": "{figure} (published)"},
+        ),
+        png="<results>/published/figures/{figure}.png",
+    log:
+        "<logs>/draw_published_table/{figure}.log",
+    wildcard_constraints:
+        figure=any_of(PREDICTION),
+    message:
+        "Drawing {wildcards.figure} of the published networks"
+
+
 rule draw_topology:
     input:
         graph="<results>/graphs/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.npz",
     output:
         svg=report(
             "<results>/figures/{figure}.{dataset}.{model}.{pruner}.{sparsity}.seed{seed}.svg",
-            caption="../report/{figure}.rst",
-            category="Networks",
-            labels={"figure": "{figure}", "dataset": "{dataset}", "model": "{model}"},
+            caption="../report/figures.rst",
+            category=heading_of_figure,
+            subcategory="Figures of one network",
+            labels={
+                "network": "{figure}, {dataset}, {model}, {pruner}, {sparsity}, seed {seed}"
+            },
         ),
         png="<results>/figures/{figure}.{dataset}.{model}.{pruner}.{sparsity}.seed{seed}.png",
     log:
@@ -87,9 +113,10 @@ rule draw_network:
     output:
         svg=report(
             "<results>/figures/{figure}.{dataset}.{model}.svg",
-            caption="../report/{figure}.rst",
-            category="Networks",
-            labels={"figure": "{figure}", "dataset": "{dataset}", "model": "{model}"},
+            caption="../report/figures.rst",
+            category=heading_of_figure,
+            subcategory="Figures of one model",
+            labels=labels_of_figure,
         ),
         png="<results>/figures/{figure}.{dataset}.{model}.png",
     log:

@@ -5,11 +5,7 @@ rule tabulate_rf:
     input:
         distance_files(),
     output:
-        report(
-            "<results>/tables/rf.csv",
-            caption="../report/rf.rst",
-            category="Tables",
-        ),
+        "<results>/tables/rf.csv",
     log:
         "<logs>/tabulate_rf.log",
     conda:
@@ -31,11 +27,7 @@ rule tabulate_baselines:
     input:
         baseline_files(),
     output:
-        report(
-            "<results>/tables/baselines.csv",
-            caption="../report/baselines.rst",
-            category="Tables",
-        ),
+        "<results>/tables/baselines.csv",
     log:
         "<logs>/tabulate_baselines.log",
     conda:
@@ -58,11 +50,7 @@ rule summarise_rf:
         rf="<results>/tables/rf.csv",
         baselines="<results>/tables/baselines.csv",
     output:
-        report(
-            "<results>/tables/rf_summary.csv",
-            caption="../report/rf_summary.rst",
-            category="Tables",
-        ),
+        "<results>/tables/rf_summary.csv",
     log:
         "<logs>/summarise_rf.log",
     conda:
@@ -83,11 +71,7 @@ rule tabulate_accuracy:
     input:
         all_metrics_files(),
     output:
-        accuracy=report(
-            "<results>/tables/accuracy.csv",
-            caption="../report/accuracy.rst",
-            category="Tables",
-        ),
+        accuracy="<results>/tables/accuracy.csv",
         networks="<results>/tables/networks.csv",
     log:
         "<logs>/tabulate_accuracy.log",
@@ -111,11 +95,7 @@ rule tabulate_topometrics:
         topometrics=topometrics_files(),
         metrics=all_metrics_files(),
     output:
-        report(
-            "<results>/tables/topometrics.csv",
-            caption="../report/topometrics.rst",
-            category="Tables",
-        ),
+        "<results>/tables/topometrics.csv",
     log:
         "<logs>/tabulate_topometrics.log",
     conda:

@@ -12,6 +12,27 @@ if TYPE_CHECKING:
     from espalier.figures.coactivation import coactivation_graph
     from espalier.figures.curves import accuracy_vs_rf, sparsity_vs_rf, training_curve
     from espalier.figures.detectors import detector_comparison
+    from espalier.figures.hubs import (
+        centrality_distribution,
+        centrality_spread,
+        hub_ablation,
+        hub_methods,
+        hub_network,
+        threshold_search,
+    )
+    from espalier.figures.prediction import (
+        honest_splits,
+        interval_calibration,
+        observed_vs_predicted,
+        regression_by_setting,
+    )
+    from espalier.figures.prediction_features import (
+        density_correlation,
+        feature_importance,
+        layer_measures,
+        pearson_weights,
+    )
+    from espalier.figures.prediction_ranking import overlap_by_strategy, ranks_by_sparsity
     from espalier.figures.radial import radial_hierarchy
     from espalier.figures.style import save
     from espalier.figures.tanglegram import facing_trees
@@ -25,14 +46,30 @@ if TYPE_CHECKING:
 __all__ = [
     "accuracy_by_sparsity",
     "accuracy_vs_rf",
+    "centrality_distribution",
+    "centrality_spread",
     "coactivation_graph",
     "degree_distributions",
+    "density_correlation",
     "detector_comparison",
     "draw_layer_graph",
     "facing_trees",
+    "feature_importance",
+    "honest_splits",
+    "hub_ablation",
+    "hub_methods",
+    "hub_network",
+    "interval_calibration",
+    "layer_measures",
+    "observed_vs_predicted",
+    "overlap_by_strategy",
+    "pearson_weights",
     "radial_hierarchy",
+    "ranks_by_sparsity",
+    "regression_by_setting",
     "save",
     "sparsity_vs_rf",
+    "threshold_search",
     "topometric_trends",
     "training_curve",
 ]
@@ -40,14 +77,30 @@ __all__ = [
 _HOME = {
     "accuracy_by_sparsity": "topology",
     "accuracy_vs_rf": "curves",
+    "centrality_distribution": "hubs",
+    "centrality_spread": "hubs",
     "coactivation_graph": "coactivation",
     "degree_distributions": "topology",
+    "density_correlation": "prediction_features",
     "detector_comparison": "detectors",
     "draw_layer_graph": "topology",
     "facing_trees": "tanglegram",
+    "feature_importance": "prediction_features",
+    "honest_splits": "prediction",
+    "hub_ablation": "hubs",
+    "hub_methods": "hubs",
+    "hub_network": "hubs",
+    "interval_calibration": "prediction",
+    "layer_measures": "prediction_features",
+    "observed_vs_predicted": "prediction",
+    "overlap_by_strategy": "prediction_ranking",
+    "pearson_weights": "prediction_features",
     "radial_hierarchy": "radial",
+    "ranks_by_sparsity": "prediction_ranking",
+    "regression_by_setting": "prediction",
     "save": "style",
     "sparsity_vs_rf": "curves",
+    "threshold_search": "hubs",
     "topometric_trends": "topology",
     "training_curve": "curves",
 }

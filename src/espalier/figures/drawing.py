@@ -14,8 +14,21 @@ from espalier.errors import ConfigurationError, DataError, unknown_name
 from espalier.figures.coactivation import coactivation_graph
 from espalier.figures.curves import accuracy_vs_rf, sparsity_vs_rf, training_curve
 from espalier.figures.detectors import detector_comparison
+from espalier.figures.hubs import (
+    centrality_distribution,
+    centrality_spread,
+    hub_ablation,
+    hub_methods,
+    threshold_search,
+)
 from espalier.figures.needs import TABLES
 from espalier.figures.radial import radial_hierarchy
+from espalier.figures.sculpting import (
+    density_distribution,
+    function_graph,
+    pruned_network,
+    success_rates,
+)
 from espalier.figures.style import save
 from espalier.figures.tables import keep
 from espalier.figures.tanglegram import facing_trees
@@ -29,6 +42,9 @@ from espalier.files import read_json, read_table
 from espalier.graphs.coactivation import CoactivationGraph, read_coactivation
 from espalier.graphs.exports import read_layer_graph
 from espalier.networks import Network, network_of_path
+from espalier.sculpting.experiments import drawn_variant, is_file
+from espalier.sculpting.functions import published_function, read_function
+from espalier.sculpting.trials import modules_of_trial
 
 FilePath = str | os.PathLike[str]
 
@@ -36,6 +52,13 @@ _CURVES = {
     "training_curve": training_curve,
     "sparsity_vs_rf": sparsity_vs_rf,
     "accuracy_vs_rf": accuracy_vs_rf,
+}
+_HUBS = {
+    "centrality_distribution": centrality_distribution,
+    "centrality_spread": centrality_spread,
+    "hub_ablation": hub_ablation,
+    "hub_methods": hub_methods,
+    "threshold_search": threshold_search,
 }
 
 
@@ -69,7 +92,13 @@ def draw_table(
     if missing:
         raise ConfigurationError(f"{figure} is drawn from {', '.join(missing)}.csv, not given")
     read = [_chosen(read_table(tables[name]), name, dataset, model) for name in TABLES[figure]]
-    if figure == "accuracy_by_sparsity":
+    if figure.startswith("success_"):
+        drawn = success_rates(_drawn_variant(read[0]), figure.removeprefix("success_"))
+    elif figure == "pruned_densities":
+        drawn = density_distribution(_drawn_variant(read[0]))
+    elif figure in _HUBS:
+        drawn = _HUBS[figure](*read)
+    elif figure == "accuracy_by_sparsity":
         drawn = accuracy_by_sparsity(read[0])
     elif figure == "topometric_trends":
         drawn = topometric_trends(read[0], normalised=normalised)
@@ -146,6 +175,41 @@ def draw_network(
         known = ["coactivation_graph", "radial_hierarchy", "facing_trees"]
         raise unknown_name("figure of a network", figure, known)
     _save(drawn, outputs)
+
+
+def draw_function(function: str, outputs: Iterable[FilePath]) -> None:
+    """Draw a function graph to every output, whose suffix says SVG or PNG.
+
+    Args:
+        function: published name or YAML file.
+        outputs: files to write.
+
+    Raises:
+        ConfigurationError: no function has this name.
+        DataError: the file is missing or holds no usable graph.
+    """
+    graph = read_function(function) if is_file(function) else published_function(function)
+    _save(function_graph(graph), outputs)
+
+
+def draw_pruned(networks: FilePath, seed: int, outputs: Iterable[FilePath]) -> None:
+    """Draw a pruned network with its modules to every output, whose suffix says SVG or PNG.
+
+    Args:
+        networks: NPZ of `espalier.sculpting.stages.sculpt_networks`.
+        seed: of the trial.
+        outputs: files to write.
+
+    Raises:
+        DataError: the file is missing or damaged, or has no trial of this seed.
+    """
+    modules, facts = modules_of_trial(networks, seed)
+    title = f"{facts['function']}, hidden layers {facts['hidden']}, seed {seed}"
+    _save(pruned_network(modules, title=title), outputs)
+
+
+def _drawn_variant(table: pd.DataFrame) -> pd.DataFrame:
+    return keep(table, "modules", "variant", drawn_variant(table["variant"]))
 
 
 def _chosen(table: pd.DataFrame, name: str, dataset: str | None, model: str | None) -> pd.DataFrame:
