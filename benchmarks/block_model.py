@@ -22,14 +22,12 @@ compare under `--weight-scale unit_mean`.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import resource
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from records import machine, record
 from scipy.sparse import csr_array
 
 from espalier.graphs.coactivation import CoactivationGraph
@@ -161,25 +159,21 @@ def main() -> None:
             f"({min(times):.1f} to {max(times):.1f}, n={len(times)}): "
             f"{whole / np.mean(times):.0f} times as fast"
         )
+        record(
+            f"{arguments.hierarchies} hierarchies of {graph.n_nodes} units",
+            times,
+            [whole] * len(times),
+            "CPU s",
+            "fresh weighted fits",
+            extrapolated=arguments.fresh < arguments.hierarchies,
+        )
         samples = np.mean([h.description_length for h in ours])
         print(
             f"mean description length less that of the fresh fits, {np.mean(fresh_lengths):.1f}: "
             f"our fits {np.mean(fit_lengths) - np.mean(fresh_lengths):+.1f}, "
             f"our samples {samples - np.mean(fresh_lengths):+.1f}"
         )
-    print(
-        f"{_processor()}, {os.cpu_count()} cores, one used; graph-tool {versions['graph_tool']}, "
-        f"Python {platform.python_version()}, {platform.system()}"
-    )
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    print(f"{machine(**{'graph-tool': versions['graph_tool']})}; one core used")
 
 
 if __name__ == "__main__":

@@ -18,17 +18,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import platform
-import statistics
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import networkx as nx
-import numba
 import numpy as np
-import scipy
+from records import machine, ratios, record, spread
 from scipy import sparse
 
 from espalier.hubs import laplacian_centrality
@@ -133,11 +129,6 @@ def timed(work: Callable[[], np.ndarray]) -> tuple[float, float, np.ndarray]:
     return time.perf_counter() - wall, time.process_time() - processor, result
 
 
-def spread(values: list[float]) -> str:
-    """Return median, least and most."""
-    return f"{statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
-
-
 def compare(
     name: str,
     layers: list,
@@ -160,13 +151,15 @@ def compare(
             wall, processor, values = timed(work)
             times[key].append((wall, processor))
             errors[key] = float(np.abs(values - definition).max() / scale)
+    own = [1e3 * cpu for _, cpu in times["espalier"]]
     for key, found in times.items():
-        ratios = [theirs[1] / own[1] for theirs, own in zip(found, times["espalier"], strict=True)]
+        cpu = [1e3 * cpu for _, cpu in found]
         print(
-            f"  {key}: CPU {spread([1e3 * c for _, c in found])} ms, wall "
-            f"{spread([1e3 * w for w, _ in found])} ms, error {errors[key]:.1e}, "
-            f"ratio to ours {spread(ratios)}"
+            f"  {key}: CPU {spread(cpu)} ms, wall {spread([1e3 * w for w, _ in found])} ms, "
+            f"error {errors[key]:.1e}, ratio to ours {spread(ratios(own, cpu))}"
         )
+        if key != "espalier":
+            record(f"centrality, {name}", own, cpu, "CPU ms", key)
 
 
 def main() -> None:
@@ -176,14 +169,8 @@ def main() -> None:
     parser.add_argument("--dense", action="store_true", help="the dense CIFAR-10 network too")
     options = parser.parse_args()
     networkit.setNumberOfThreads(1)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    processor = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "")
-    print(
-        f"{processor or platform.machine()}, one thread; Python {platform.python_version()}, "
-        f"numpy {np.__version__}, scipy {scipy.__version__}, numba {numba.__version__}, "
-        f"NetworKit {networkit.__version__}, networkx {nx.__version__}; median (least to most)"
-    )
+    versions = machine("numpy", "scipy", "numba", "networkit", "networkx")
+    print(f"{versions}; one thread, median (least to most)")
 
     small = network(SMALL, EPSILON / 4)
     definition = by_eigenvalues(small)
@@ -202,7 +189,7 @@ def main() -> None:
     positive = [abs(layer) for layer in small]
     graph = networkit_graph(positive)
     compare(
-        "the same, absolute weights",
+        "small sparse network, absolute weights",
         positive,
         by_eigenvalues(positive),
         {"NetworKit": lambda: by_networkit(graph), "networkx": lambda: by_networkx(positive)},

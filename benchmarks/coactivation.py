@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -36,13 +35,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-import scipy
 import scipy.stats
+from records import machine, ratios, record, spread
 
-import espalier
 from espalier.graphs import correlated_pairs, spearman
 
 ROUTES = ("dense", "tiled", "scipy", "pairs")
+ALTERNATIVES = {
+    "scipy": "scipy.stats.spearmanr, whole matrix",
+    "pairs": "scipy.stats.spearmanr, pair by pair",
+}
 
 
 def write_activations(path: Path, units: int, samples: int, seed: int = 0) -> float:
@@ -116,11 +118,6 @@ def check(folder: Path) -> list[str]:
     return lines
 
 
-def spread(values: list[float]) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):9.2f} [{min(values):.2f} .. {max(values):.2f}]"
-
-
 def main() -> None:
     """Run every route in turn and print times, ratios and memory."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -144,13 +141,8 @@ def main() -> None:
         zeros = write_activations(folder / "activations.npy", arguments.units, arguments.samples)
         print(f"{arguments.units} units x {arguments.samples} samples, {zeros:.0%} zeros")
         print(f"n = {arguments.repeats} repeats, routes in turn, a fresh process each")
-        print(f"{platform.platform()}, {platform.processor() or platform.machine()}")
-        print(f"{len(os.sched_getaffinity(0))} processors, load {os.getloadavg()[0]:.1f} at start")
-        print(
-            f"Python {platform.python_version()}, numpy {np.__version__}, "
-            f"scipy {scipy.__version__}, espalier {espalier.__version__}, "
-            f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"
-        )
+        print(machine("numpy", "scipy"))
+        print(f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}")
         for _ in range(arguments.repeats):
             for route in routes:
                 command = [sys.executable, __file__, "--child", route, "--folder", name]
@@ -168,17 +160,24 @@ def main() -> None:
                 if route == "pairs"
                 else ""
             )
-            print(f"{route:8}{spread(walls):>28}{cpu:9.1f}{peak:9.2f}{note}")
+            print(f"{route:8}{spread(walls, '.2f'):>28}{cpu:9.1f}{peak:9.2f}{note}")
         for other in ("tiled", "scipy", "pairs"):
             if "dense" in routes and other in routes:
                 scale = n_pairs / arguments.pairs if other == "pairs" else 1
                 note = " (extrapolated)" if other == "pairs" else ""
                 for clock in ("wall", "cpu"):
-                    ratios = [
-                        theirs[clock] * scale / ours[clock]
-                        for ours, theirs in zip(measured["dense"], measured[other], strict=True)
-                    ]
-                    print(f"{other} / dense, {clock}: {spread(ratios).strip()}{note}")
+                    ours = [run[clock] for run in measured["dense"]]
+                    theirs = [run[clock] * scale for run in measured[other]]
+                    print(f"{other} / dense, {clock}: {spread(ratios(ours, theirs), '.2f')}{note}")
+                    if clock == "cpu" and other in ALTERNATIVES:
+                        record(
+                            f"rho of {arguments.units} units x {arguments.samples} samples",
+                            ours,
+                            theirs,
+                            "CPU s",
+                            ALTERNATIVES[other],
+                            extrapolated=other == "pairs",
+                        )
         if "tiled" in routes:
             print(f"edges with rho >= 0.5: {measured['tiled'][0]['edges']}")
         print("\n".join(check(folder)))

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import platform
 import statistics
 import time
 from collections.abc import Callable
 
 import numpy as np
-import scipy
-import sklearn
+from records import machine, ratios, record, spread
 from scipy.spatial.distance import pdist, squareform
 from sklearn.cluster import AgglomerativeClustering
 
@@ -68,31 +66,30 @@ def refit(reach: np.ndarray, count: int) -> float:
     return round(float(np.trace(between) - (between.sum(axis=1) ** 2).sum()), 8)
 
 
-def spread(values: list[float]) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):7.2f} s ({min(values):.2f} to {max(values):.2f})"
-
-
 def detect(name: str, masks: list[np.ndarray], rounds: int) -> None:
     """Time the detection of a whole network."""
     runs = [timed(lambda: detect_modules(masks, 0.3, 0.6)) for _ in range(rounds)]
-    print(f"  {name:34s} {spread([run[0] for run in runs])}  {runs[0][1]!r}")
+    print(f"  {name:34s} {spread([run[0] for run in runs])} s  {runs[0][1]!r}")
 
 
 def whole_refit(units: int, rounds: int) -> None:
     """Time a layer against all its fits, in turn, and compare what they choose."""
     reach = reach_vectors(random_masks(0.1, (units, units // 4, units // 4, 20)))[0]
     reach = reach[reach.any(axis=1)]
-    ratios = []
+    ours, theirs = [], []
     for _ in range(rounds):
-        ours, clusters = timed(lambda: cluster_layer(reach, 0.0))
-        theirs, scores = timed(lambda: [refit(reach, k) for k in range(2, len(reach))])
+        seconds, clusters = timed(lambda: cluster_layer(reach, 0.0))
+        ours.append(seconds)
+        seconds, scores = timed(lambda: [refit(reach, k) for k in range(2, len(reach))])
+        theirs.append(seconds)
         if not np.allclose(clusters.scores, scores, rtol=0, atol=1.01e-8):
             raise SystemExit("the two do not give the same scores")
-        ratios.append(theirs / ours)
     print(
-        f"  layer of {len(reach)} units, every k: {ours:.3f} s against {theirs:.2f} s, ratio "
-        f"{statistics.median(ratios):.0f} ({min(ratios):.0f} to {max(ratios):.0f})"
+        f"  layer of {len(reach)} units, every k: {spread(ours)} s against {spread(theirs)} s, "
+        f"ratio {spread(ratios(ours, theirs))}"
+    )
+    record(
+        f"clusters of {units} units, every k", ours, theirs, "CPU s", "scikit-learn, a fit per k"
     )
 
 
@@ -109,6 +106,14 @@ def extrapolated_refit(density: float) -> None:
         f"{total / 60:.0f} min, extrapolated from {len(few)} of {len(reach) - 2} fits of "
         f"{min(few):.2f} to {max(few):.2f} s; ratio {total / ours:.0f}"
     )
+    record(
+        f"clusters of {WIDTHS[0]} units, density {density:g}",
+        [ours],
+        [total],
+        "CPU s",
+        "scikit-learn, a fit per k",
+        extrapolated=True,
+    )
 
 
 def main() -> None:
@@ -117,10 +122,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--refit", type=int, default=120, help="units of the layer of all fits")
     options = parser.parse_args()
-    print(
-        f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}, scipy "
-        f"{scipy.__version__}, scikit-learn {sklearn.__version__}, n = {options.rounds}, CPU time"
-    )
+    print(f"{machine('numpy', 'scipy', 'scikit-learn')}; n = {options.rounds}, CPU time")
     print(f"detection of {'-'.join(map(str, WIDTHS))}, median (range):")
     detect("dense", random_masks(1, WIDTHS), options.rounds)
     detect("random, density 0.05", random_masks(0.05, WIDTHS), options.rounds)

@@ -28,9 +28,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -39,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from records import machine, ratios, record, spread
 from scipy import sparse
 
 from espalier.graphs import encode, layer_graph
@@ -68,6 +67,9 @@ GROUPS = {
 }
 SQUARE_BYTES = 4 << 30
 SMALL = ("resnet8", 16, "erk", 0.9)
+
+# ERK sparsity of each model that is compared.
+COMPARED = {"resnet20": 0.95, "conv6": 0.9}
 
 # (model, side of the image, pruner, sparsity), by edges.
 SCALING = (
@@ -275,11 +277,6 @@ def in_process(
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def spread(values: Sequence[float]) -> str:
-    """Return median, least and most."""
-    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
-
-
 def described(network: Network) -> str:
     """Name a network."""
     model, side, pruner, sparsity = network
@@ -312,14 +309,14 @@ def compare(network: Network, rounds: int, small: dict[str, Any]) -> None:
             f"  {route:9} wall s {spread([r['wall'] for r in found])}, CPU s "
             f"{spread([r['cpu'] for r in found])}, peak MB {spread([r['peak_mb'] for r in found])}"
         )
-    ratios = [
-        theirs["cpu"] / mine["cpu"]
-        for mine, theirs in zip(runs["ours"], runs["libraries"], strict=True)
-    ]
+    mine, theirs = ([run["cpu"] for run in runs[route]] for route in ("ours", "libraries"))
     missing = sorted(set(TOPOMETRICS) - set(runs["libraries"][0]["values"]))
     without = f", without {', '.join(missing)}" if missing else ""
     memory = runs["libraries"][0]["peak_mb"] / runs["ours"][0]["peak_mb"]
-    print(f"  libraries / ours{without}: CPU {spread(ratios)}, memory {memory:.2g}")
+    print(f"  libraries / ours{without}: CPU {spread(ratios(mine, theirs))}, memory {memory:.2g}")
+    record(
+        f"topometrics, {described(network)}", mine, theirs, "CPU s", f"igraph and scipy{without}"
+    )
     steps = runs["libraries"][0]["seconds"]
     print("  libraries, CPU s: " + ", ".join(f"{n} {s:.2f}" for n, s in steps.items()))
     groups = {name: in_process(network, names=names) for name, names in GROUPS.items()}
@@ -394,6 +391,7 @@ def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", nargs="+", choices=COMPARED, default=list(COMPARED))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resnet50", metavar="SPARSITY", help="0.9, or dense")
     parser.add_argument("--whole", action="store_true", help="ResNet-50 also in one call")
@@ -404,18 +402,7 @@ def main() -> None:
     if given.task:
         print(json.dumps(measure(json.loads(given.task))))
         return
-    import numba
-    import scipy
-    import torch
-
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    processor = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "")
-    print(
-        f"{processor or platform.machine()}, {os.cpu_count()} cores, load "
-        f"{os.getloadavg()[0]:.1f}; Python {platform.python_version()}, numpy {np.__version__}, "
-        f"scipy {scipy.__version__}, numba {numba.__version__}, torch {torch.__version__}"
-    )
+    print(machine("numpy", "scipy", "numba", "torch", "igraph", "networkx"))
     if given.resnet50:
         sparsity = 0.0 if given.resnet50 == "dense" else float(given.resnet50)
         resnet50(sparsity, given.threads, given.whole)
@@ -423,19 +410,13 @@ def main() -> None:
     if given.scaling:
         scaling(given.threads, given.plot)
         return
-    import igraph
-    import networkx
-
-    print(
-        f"igraph {igraph.__version__}, networkx {networkx.__version__}; {given.rounds} rounds, "
-        "median (least to most)"
-    )
+    print(f"{given.rounds} rounds, median (least to most)")
     networkx_run = in_process(SMALL, "networkx")
     sizes = in_process(SMALL, names=[*GROUPS["components, bridges"], "k-core"])["values"]
     check_equal(networkx_run["values"], sizes, "networkx")
     small = {"edges": sizes["edges"], "seconds": networkx_run["seconds"]}
-    for network in (("resnet20", 32, "erk", 0.95), ("conv6", 32, "erk", 0.9)):
-        compare(network, given.rounds, small)
+    for model in given.models:
+        compare((model, 32, "erk", COMPARED[model]), given.rounds, small)
 
 
 if __name__ == "__main__":

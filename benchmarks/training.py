@@ -25,13 +25,13 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
-import platform
 import statistics
 import sys
 import time
 
 import numpy as np
 import torch
+from records import machine, ratios, record, spread
 from torch import nn
 from torch.nn import functional
 
@@ -247,22 +247,16 @@ def compare_published(arguments: argparse.Namespace, device: torch.device) -> No
                 times[kind].append(
                     ((time.perf_counter() - wall) * scale, (cpu_seconds() - cpu) * scale)
                 )
-        for kind, pairs in times.items():
-            pairs = pairs[warm_up:]
-            rate = 1 / statistics.median(wall for wall, _ in pairs)
+        clocks = {kind: list(zip(*pairs[warm_up:], strict=True)) for kind, pairs in times.items()}
+        own_wall, own_cpu = clocks["ours"]
+        for kind, (wall, cpu) in clocks.items():
             print(
-                f"{name} x {arguments.width:g}  {kind:23}  {rate:8.5f} networks x epochs / s  "
-                f"wall / ours {spread(pairs, times['ours'][warm_up:], 0)}  "
-                f"CPU / ours {spread(pairs, times['ours'][warm_up:], 1)}"
+                f"{name} x {arguments.width:g}  {kind:23}  {1 / statistics.median(wall):8.5f} "
+                f"networks x epochs / s  wall / ours {spread(ratios(own_wall, wall), '.2f')}  "
+                f"CPU / ours {spread(ratios(own_cpu, cpu), '.2f')}"
             )
-
-
-def spread(
-    pairs: list[tuple[float, float]], reference: list[tuple[float, float]], clock: int
-) -> str:
-    """Return the median ratio of two lists of (wall, CPU) seconds, with its range."""
-    ratios = sorted(a[clock] / b[clock] for a, b in zip(pairs, reference, strict=True))
-    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            if kind.startswith("usual"):
+                record(f"epoch of {name} x {arguments.width:g}", own_cpu, cpu, "CPU s", kind)
 
 
 def cpu_seconds() -> float:
@@ -284,9 +278,9 @@ def main() -> None:
     arguments = parser.parse_args()
     device = prepare_device(arguments.device, threads=1)
     print(
-        f"{platform.processor() or platform.machine()}, one thread, torch {torch.__version__}, "
-        f"{arguments.model}, batch {arguments.batch}, {arguments.images} images x "
-        f"{arguments.repeats} repeats, an epoch is {EPOCH:,} images, published settings on "
+        f"{machine('torch')}, one thread, {arguments.model}, batch {arguments.batch}, "
+        f"{arguments.images} images x {arguments.repeats} repeats, an epoch is {EPOCH:,} images, "
+        "published settings on "
         f"{torch.cuda.get_device_name() if device.type == 'cuda' else 'the CPU'}"
     )
     if arguments.only != "thesis":
@@ -309,12 +303,14 @@ def compare_thesis(arguments: argparse.Namespace) -> None:
         for kind, clock in (("wall", 0), ("CPU", 1)):
             first = [pair[0][clock] for pair in times]
             second = [pair[1][clock] for pair in times]
-            ratios = sorted(b / a for a, b in zip(first, second, strict=True))
             print(
                 f"augmentation {augmentation:6} {kind:4}  ours {statistics.median(first):6.1f}  "
-                f"usual {statistics.median(second):6.1f}  ratio {statistics.median(ratios):.2f} "
-                f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
+                f"usual {statistics.median(second):6.1f}  ratio "
+                f"{spread(ratios(first, second), '.2f')}"
             )
+            if kind == "CPU":
+                name = f"epoch of {arguments.model}, augmentation {augmentation}"
+                record(name, first, second, "CPU s", "usual")
     keep_freed_memory()
     floor = floor_seconds(arguments.model, arguments.batch)
     print(f"convolutions and dense layers alone (floor): {floor:.1f} CPU seconds")

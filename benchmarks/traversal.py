@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -31,10 +30,9 @@ import sys
 import time
 from collections.abc import Callable
 
-import numba
 import numpy as np
+from records import machine, record, spread
 
-import espalier
 from espalier import models, pruning
 from espalier.graphs import encode, layer_graph
 from espalier.graphs.layer_graph import LayerGraph
@@ -42,6 +40,7 @@ from espalier.topology.cores import cores, cores_of_csr
 from espalier.topology.traversal import connectivity, connectivity_of_csr
 
 ROUTES = ("implicit", "explicit", "igraph")
+ALTERNATIVES = {"explicit": "our kernels on encoded edges", "igraph": "igraph on encoded edges"}
 
 
 def network(model: str, sparsity: float, seed: int = 0) -> LayerGraph:
@@ -114,11 +113,6 @@ def run_route(route: str, model: str, sparsity: float) -> dict[str, object]:
     }
 
 
-def spread(values: list[float]) -> str:
-    """Return median and range."""
-    return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-
-
 def main() -> None:
     """Run the routes in turn and print what they took."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -147,18 +141,18 @@ def main() -> None:
     if len(results) != 1:
         raise SystemExit(f"the routes differ: {sorted(results)}")
     print(f"{given.model}, ERK {given.sparsity}: {results.pop()}")
-    print(
-        f"espalier {espalier.__version__}, numba {numba.__version__}, {platform.machine()}, "
-        f"{os.cpu_count()} cores, n = {given.repeats}"
-    )
-    first = statistics.median(run["cpu"] for run in runs[given.routes[0]])
+    print(f"{machine('numba', 'igraph')}; n = {given.repeats}")
+    own = [run["cpu"] for run in runs[given.routes[0]]]
     for route, measured in runs.items():
         cpu = [run["cpu"] for run in measured]
         print(
             f"{route:9} CPU s {spread(cpu)}  wall s {spread([run['wall'] for run in measured])}  "
             f"peak GB {spread([run['peak_gb'] for run in measured])}  "
-            f"{statistics.median(cpu) / first:.1f} x"
+            f"{statistics.median(cpu) / statistics.median(own):.1f} x"
         )
+        if route != given.routes[0] == "implicit":
+            name = f"components, bridges, cores: {given.model}, ERK {given.sparsity}"
+            record(name, own, cpu, "CPU s", ALTERNATIVES[route])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 Each round runs ours and the alternative in turn, in one process, on the same random pairs, and
 checks that the results are equal. Both sides start from Newick text, as a run does; a second line
 leaves DendroPy's parsing out. No two trees are equal, so our cache of equal trees never helps.
+Times are CPU time.
 
 Usage: python benchmarks/tree_distances.py [--rounds 5]
 """
@@ -12,14 +13,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import platform
-import statistics
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
+from records import machine, ratios, record, spread
 
 from espalier.hierarchy.distances import MEASURES, TreePair, compare_trees
 from espalier.hierarchy.trees import Tree, parse_newick, random_binary_tree, yule_tree
@@ -31,10 +30,10 @@ with warnings.catch_warnings():
 
 
 def timed(work: Callable[[], object]) -> tuple[float, object]:
-    """Return the seconds that a call takes, and its result."""
-    start = time.perf_counter()
+    """Return the CPU seconds that a call takes, and its result."""
+    start = time.process_time()
     result = work()
-    return time.perf_counter() - start, result
+    return time.process_time() - start, result
 
 
 def enumerated_triplets(truth: Tree, observed: Tree) -> int:
@@ -79,17 +78,16 @@ def compare_rf(leaves: int, pairs: int, rounds: int) -> None:
         reference = trees[0]
         return [treecompare.symmetric_difference(reference, tree) for tree in trees[1:]]
 
-    parse_ratios, compare_ratios, ours_times, theirs_times = [], [], [], []
+    compare_ratios, ours_times, theirs_times = [], [], []
     for _ in range(rounds):
         ours_s, table = timed(lambda: compare_trees(texts, truth, measures=["rf"]))
         parse_s, trees = timed(theirs_parse)
         theirs_s, values = timed(lambda trees=trees: theirs_compare(trees))
         assert table["rf"].tolist() == values
         compare_ratios.append(theirs_s / ours_s)
-        parse_ratios.append((parse_s + theirs_s) / ours_s)
         ours_times.append(ours_s / pairs * 1e6)
         theirs_times.append((parse_s + theirs_s) / pairs * 1e6)
-    report(f"RF, {leaves} leaves, parsing included", pairs, ours_times, theirs_times, parse_ratios)
+    report(f"RF, {leaves} leaves, parsing included", pairs, ours_times, theirs_times, "DendroPy")
     print(f"    DendroPy without its parsing against ours with it: {spread(compare_ratios)}")
 
 
@@ -99,7 +97,7 @@ def compare_triplets(leaves: int, pairs: int, rounds: int) -> None:
     names = [f"t{i}" for i in range(leaves)]
     truth = yule_tree(names, generator).newick()
     texts = [random_binary_tree(names, generator).newick() for _ in range(pairs)]
-    ratios, ours_times, theirs_times = [], [], []
+    ours_times, theirs_times = [], []
     for _ in range(rounds):
         ours_s, table = timed(lambda: compare_trees(texts, truth, measures=["triplet_distance"]))
         theirs_s, values = timed(
@@ -111,10 +109,9 @@ def compare_triplets(leaves: int, pairs: int, rounds: int) -> None:
             ]
         )
         assert table["triplet_distance"].tolist() == values
-        ratios.append(theirs_s / ours_s)
         ours_times.append(ours_s / pairs * 1e6)
         theirs_times.append(theirs_s / pairs * 1e6)
-    report(f"triplets, {leaves} leaves", pairs, ours_times, theirs_times, ratios)
+    report(f"triplets, {leaves} leaves", pairs, ours_times, theirs_times, "enumeration")
 
 
 def all_measures(leaves: int, pairs: int, rounds: int) -> None:
@@ -155,19 +152,13 @@ def large_tree(leaves: int) -> None:
     print(f"one pair of {leaves} leaves, seconds beyond the overlap table, best of 3: {shown}")
 
 
-def spread(values: list[float]) -> str:
-    """Return median, least and most."""
-    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
-
-
-def report(
-    what: str, pairs: int, ours: list[float], theirs: list[float], ratios: list[float]
-) -> None:
+def report(what: str, pairs: int, ours: list[float], theirs: list[float], alternative: str) -> None:
     """Print one comparison, times per pair."""
     print(
         f"{what}: ours {spread(ours)} us, alternative {spread(theirs)} us, "
-        f"ratio {spread(ratios)}, {pairs} pairs"
+        f"ratio {spread(ratios(ours, theirs))}, {pairs} pairs"
     )
+    record(what, ours, theirs, "CPU us a pair", alternative)
 
 
 def main() -> None:
@@ -175,14 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    processor = next((line.split(": ")[1] for line in lines if line.startswith("model name")), "")
-    print(
-        f"{processor or platform.machine()}; Python {platform.python_version()}, "
-        f"numpy {np.__version__}, DendroPy {dendropy.__version__}; {rounds} rounds, "
-        "median (least to most)"
-    )
+    print(f"{machine('numpy', 'dendropy')}; {rounds} rounds, median (least to most)")
     for leaves in (10, 20, 100):
         compare_rf(leaves, 200 if leaves < 100 else 40, rounds)
     compare_triplets(10, 100, rounds)

@@ -23,6 +23,8 @@ from espalier.data.prepare import SOURCES
 from espalier.errors import ConfigurationError, nearest_hint, unknown_name
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
+_MOST_VALUES = 100_000
+_DEEPEST = 50
 Sparsity = Annotated[float, Field(gt=0, lt=1)]
 Token = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 
@@ -227,15 +229,270 @@ class Distances(Section):
     )
 
 
+class HubSearch(Section):
+    """One search for the threshold of CenSET."""
+
+    low: float = Field(0.0, ge=0, description="Smallest k of mu - k sigma.")
+    high: float = Field(4.0, ge=0, description="Largest k.")
+    step: float = Field(0.5, gt=0, description="Between two k.")
+    epochs: int = Field(50, ge=1, description="Epochs of every run.")
+
+
+class HubTraining(Section):
+    """How perceptrons of the hub study are trained."""
+
+    epochs: int = Field(50, ge=2, description="Epochs of the methods.")
+    batch_size: int = Field(100, ge=1, description="Images per update.")
+    learning_rate: float = Field(0.01, gt=0, description="Learning rate, constant.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum.")
+    dropout: float = Field(0.3, ge=0, lt=1, description="Share of hidden outputs dropped.")
+    epsilon: float = Field(20.0, gt=0, description="Density: epsilon (n_in + n_out) weights.")
+    activation: Literal["srelu", "relu"] = Field(
+        "srelu", description="srelu as in the paper, relu as in its public code."
+    )
+    sparse_output: bool = Field(False, description="The last layer is sparse too.")
+    augmentation: bool = Field(False, description="Turn, shift and mirror the images.")
+    kernel: Literal["measured", "compiled", "csr", "dense"] = Field(
+        "measured",
+        description="Products of sparse layers; measured takes the fastest, a name fixes the last "
+        "digits on every machine.",
+    )
+
+
+class Hubs(Section):
+    """Hub neurons: methods of sparse training side by side, and threshold searches."""
+
+    networks: dict[Token, list[Token]] = Field(
+        {}, description="Which models are trained per data set; all models if left out."
+    )
+    methods: list[Token] = Field(
+        ["set", "censet", "random", "static", "dense"], description="Methods, see docs/hubs.md."
+    )
+    method_options: dict[Token, dict[str, Any]] = Field(
+        {"censet": {"k": 2.6}, "random": {"reference": "censet"}},
+        description="Options per method; method names one under a name of your own, and k may be "
+        "the name of a search.",
+    )
+    searches: dict[Literal["wide", "semi_narrow", "narrow"], HubSearch] = Field(
+        {}, description="Threshold searches."
+    )
+    search_options: dict[str, Any] = Field(
+        {"method": "censet"}, description="The method whose k is searched, and its options."
+    )
+    protocol: Literal["validation", "published"] = Field(
+        "validation",
+        description="validation: images held out of the training images choose k. published: all "
+        "training images train, and the test images choose, as in the paper.",
+    )
+    preset: Literal["definition", "paper", "cenbench"] = Field(
+        "definition",
+        description="The Laplacian centrality that tables tell, whatever a method judges by.",
+    )
+    snapshot_every: int = Field(
+        25, ge=1, description="Epochs between snapshots of every unit's centrality."
+    )
+    training: HubTraining = Field(HubTraining(), description="How all of them are trained.")  # type: ignore[call-arg]
+    overrides: dict[Token, dict[str, Any]] = Field(
+        {}, description="Changes by data set to the keys of this section and of its training."
+    )
+
+
+class Prediction(Section):
+    """Prediction of accuracy drop, pruner and rank from topometrics."""
+
+    pools: list[Literal["own", "published"]] = Field(
+        ["own"],
+        min_length=1,
+        description="Which networks: own, those of this configuration (results/tables), or those "
+        "published with the papers (results/published/tables).",
+    )
+    published: str = Field(
+        "mge-snn",
+        min_length=1,
+        description="Folder of the published tables: a path, or the name of a folder in one of "
+        "the mirrors.",
+    )
+    encodings: list[Literal["unrolled", "rolled", "rolled-channel"]] = Field(
+        ["unrolled", "rolled", "rolled-channel"],
+        min_length=1,
+        description="Graph encodings of the published regression; own networks are unrolled.",
+    )
+    protocols: list[str] = Field(
+        ["published", "grouped"],
+        description="Splits of the regression by setting. published: rows, as the papers; seeds of "
+        "one configuration are then on both sides. grouped: seeds together.",
+    )
+    honest: list[str] = Field(
+        [
+            "grouped",
+            "leave-architecture-out",
+            "leave-dataset-out",
+            "leave-pruner-out",
+            "leave-sparsity-out",
+        ],
+        description="Splits of the tables with intervals, where inner validation chooses.",
+    )
+    folds: int = Field(5, ge=2, description="Folds of a split that has a number of them.")
+    runs: int = Field(
+        100, ge=1, description="Runs of the papers' regressions (TMLR Table 3, arXiv ablation)."
+    )
+    control_runs: int = Field(
+        2, ge=1, description="Runs of regressions that the papers do not have."
+    )
+    learner_runs: int = Field(1, ge=1, description="Runs of the other learners below.")
+    classification_runs: int = Field(
+        3, ge=1, description="Runs of the classification; the paper has 100."
+    )
+    features: list[str] = Field(
+        [
+            "topometrics",
+            "topometrics+dataset",
+            "layer-density",
+            "layer-density+sparsity-level+dataset+architecture",
+            "sparsity-level",
+            "dataset",
+            "architecture",
+            "pruner",
+            "sparsity-level+dataset+architecture",
+            "sparsity+dataset+architecture+pruner",
+        ],
+        min_length=1,
+        description="Feature sets of the regressors below, see docs/prediction.md; topometrics "
+        "stands for the ten of a layer in a rolled encoding.",
+    )
+    regressors: list[str] = Field(
+        [
+            "linear",
+            "ridge",
+            "lasso",
+            "elastic_net",
+            "huber",
+            "principal_components",
+            "bayesian_ridge",
+            "ard",
+        ],
+        min_length=1,
+        description="Regressors whose scores are averaged, as in TMLR Table 3.",
+    )
+    learners: list[str] = Field(
+        ["extra_trees", "xgboost_slow", "gaussian_process"],
+        description="Other regressors, of the unrolled encoding, one row each.",
+    )
+    learner_features: list[str] = Field(
+        [
+            "topometrics",
+            "topometrics+dataset",
+            "layer-density+sparsity-level+dataset+architecture",
+            "sparsity-level+dataset+architecture",
+            "sparsity+dataset+architecture+pruner",
+        ],
+        description="Feature sets of those.",
+    )
+    targets: list[Literal["category", "pruner"]] = Field(
+        ["category", "pruner"], min_length=1, description="What is classified."
+    )
+    classifier: str = Field("xgboost", description="The classifier.")
+    class_features: list[str] = Field(
+        [
+            "local",
+            "regional",
+            "local+regional",
+            "topometrics",
+            "layer-density",
+            "sparsity-level+dataset+architecture",
+        ],
+        min_length=1,
+        description="Feature sets of the classification.",
+    )
+    shuffles: int = Field(10, ge=1, description="Shuffles per fold of a permutation importance.")
+    draws: int = Field(2000, ge=100, description="Bootstrap samples of an interval.")
+    levels: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [0.5, 0.6, 0.7, 0.8, 0.9], description="Nominal levels of the calibration of intervals."
+    )
+    seed: int = Field(0, ge=0, description="Seed of splits, learners and bootstrap samples.")
+
+
+class Sculpting(Section):
+    """Neural Sculpting: networks pruned by units and edges, and the modules that are left."""
+
+    functions: list[str] = Field(
+        ["validation"],
+        min_length=1,
+        description="Function graphs: published names (4-1-2-16), families (validation, use, "
+        "overlap, levels), digit tasks (two-digits-mnist, digit-xor-digits) or YAML files.",
+    )
+    hidden_layers: list[Annotated[int, Field(ge=1)]] = Field(
+        [], description="Numbers of hidden layers; those published for a function if left out."
+    )
+    widths: list[Annotated[int, Field(ge=1)]] = Field(
+        [], description="Units of each hidden layer; those published for a function if left out."
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [0, 1, 2, 5], min_length=1, description="Seeds, one trial each; the published ones."
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, description="Learning rate; the published one of function and shape if null."
+    )
+    batch_size: int | None = Field(None, ge=1, description="Rows per step; published if null.")
+    epochs: int | None = Field(None, ge=1, description="Epochs per training; published if null.")
+    weight_decay: float = Field(1e-4, ge=0, description="L2 penalty, added to the gradient.")
+    input_noise: float | None = Field(
+        None, ge=0, description="Deviation of the noise on the inputs; the task's if null."
+    )
+    accuracy_threshold: float | None = Field(
+        None, gt=0, le=1, description="Share of bits that must be right; the task's if null."
+    )
+    checkpoint_loss: Literal["mean", "published"] = Field(
+        "mean",
+        description="Loss of a checkpoint. published: over one batch too few, as the public code.",
+    )
+    unit_steps: list[Annotated[float, Field(gt=0, lt=100)]] = Field(
+        [], description="First steps p_u in percent of the units; 5, 10, ... 70 if left out."
+    )
+    edge_steps: list[Annotated[float, Field(gt=0, lt=100)]] = Field(
+        [],
+        description="First steps p_e in percent of the edges; 0.5, 1, ... 2.5 if left out, and 5 "
+        "for edge-only.",
+    )
+    control: Literal["none", "edge-only", "dense"] = Field(
+        "none", description="edge-only: units are not pruned. dense: nothing is."
+    )
+    rules: Literal["implemented", "paper"] = Field(
+        "implemented", description="Pruning loops as the public code or as the paper has them."
+    )
+    engine: Literal["auto", "edges", "stacked"] = Field(
+        "auto", description="What trains: lists of edges or stacked matrices."
+    )
+    images_per_pair: int = Field(
+        1000, ge=5, description="Images per pair of digits, the first 80 % of them for training."
+    )
+    null_networks: int = Field(
+        99, ge=1, description="Random networks of the same degrees that each network is held to."
+    )
+    variants: dict[Token, dict[str, Any]] = Field(
+        {"sculpted": {}},
+        min_length=1,
+        description="Experiments side by side: changes to the keys of this section under a name of "
+        "your own, functions among them. Figures draw sculpted, else the first.",
+    )
+    overrides: dict[str, dict[str, Any]] = Field(
+        {}, description="Changes to the keys of this section by function; a variant's win."
+    )
+
+
 class Settings(Section):
     """The whole configuration."""
 
-    analyses: list[Literal["hierarchy", "accuracy", "topometrics"]] = Field(
+    analyses: list[
+        Literal["hierarchy", "accuracy", "topometrics", "hubs", "prediction", "sculpting"]
+    ] = Field(
         ["hierarchy"],
         min_length=1,
         description="What is made of the networks: hierarchy (class trees and their distances), "
         "accuracy (one table by data set, pruner, model and sparsity), topometrics (graph measures "
-        "of every pruned network).",
+        "of every pruned network), hubs (hub neurons and the methods of sparse training), "
+        "prediction (accuracy drop, pruner and rank from topometrics), sculpting (modules of "
+        "networks pruned to the Boolean functions they were trained on).",
     )
     datasets: list[Token] = Field(
         ["digits"], min_length=1, description="Data sets, by name; options below."
@@ -297,6 +554,15 @@ class Settings(Section):
         description="Options per detector, see docs/detectors.md.",
     )
     distances: Distances = Field(Distances(), description="Comparison with the true tree.")  # type: ignore[call-arg]
+    prediction: Prediction = Field(
+        Prediction(),  # type: ignore[call-arg]
+        description="Accuracy drop, pruner and rank from topometrics, see docs/prediction.md.",
+    )
+    hubs: Hubs = Field(Hubs(), description="Hub neurons and sparse training.")  # type: ignore[call-arg]
+    sculpting: Sculpting = Field(
+        Sculpting(),  # type: ignore[call-arg]
+        description="Modules of networks pruned by units and edges, see docs/sculpting.md.",
+    )
     mirrors: list[str] = Field(
         ["resources/mirror", "../shared/data"],
         description="Folders and URLs where data sets are looked for before they are downloaded; "
@@ -343,7 +609,112 @@ class Settings(Section):
                 for pruner in self.pruners:
                     self.pruning_of(dataset, model, pruner)
         self._check_overrides()
+        _check(_known_in_prediction, self.prediction)
+        if "hubs" in self.analyses:
+            _check(self._check_hubs)
+        if "sculpting" in self.analyses:
+            _check(self._check_sculpting)
         return self
+
+    def _check_hubs(self) -> None:
+        for section, known in (("networks", self.datasets), ("overrides", self.datasets)):
+            for name in getattr(self.hubs, section):
+                if name not in known:
+                    raise unknown_name(f"data set of hubs.{section}", name, known)
+        for dataset, models in self.hub_networks().items():
+            for model in models:
+                if model not in self.models:
+                    raise unknown_name(f"model of hubs.networks.{dataset}", model, self.models)
+            self.hub_runs(dataset)
+
+    def hub_networks(self) -> dict[str, list[str]]:
+        """Return the models that the hub study trains on each data set."""
+        if not self.hubs.networks:
+            return dict.fromkeys(self.datasets, self.models)
+        return self.hubs.networks
+
+    def hubs_of(self, dataset: str) -> Hubs:
+        """Return the hub section of a data set, overrides applied."""
+        changes = dict(self.hubs.overrides.get(dataset, {}))
+        known = {*HubTraining.model_fields, *Hubs.model_fields} - {"networks", "overrides"}
+        for key in changes:
+            if key not in known:
+                raise unknown_name(f"key of hubs.overrides.{dataset}", key, known)
+        inner = {key: changes.pop(key) for key in list(changes) if key in HubTraining.model_fields}
+        training = _override(self.hubs.training, {dataset: inner}, (dataset,), "hubs.overrides")
+        changed = _override(self.hubs, {dataset: changes}, (dataset,), "hubs.overrides")
+        return changed.model_copy(update={"training": training})
+
+    def hub_runs(self, dataset: str) -> dict[str, Any]:
+        """Return the runs of the hub study on a data set (`espalier.hubs.protocols.Run`)."""
+        from espalier.hubs.protocols import planned_runs
+
+        hubs = self.hubs_of(dataset)
+        return planned_runs(
+            hubs.methods,
+            hubs.method_options,
+            hubs.training.epochs,
+            {name: search.model_dump() for name, search in hubs.searches.items()},
+            hubs.search_options,
+            hubs.protocol,
+        )
+
+    def _check_sculpting(self) -> None:
+        from espalier.sculpting.experiments import is_file
+        from espalier.sculpting.functions import read_function
+
+        networks = self.sculpted_networks()
+        functions = list(dict.fromkeys(function for _, function, _ in networks))
+        for name in self.sculpting.overrides:
+            if name not in functions:
+                raise unknown_name("function of sculpting.overrides", name, functions)
+        for variant, function, hidden in networks:
+            section = self.sculpting_of(variant, function)
+            if len(set(section.seeds)) < len(section.seeds):
+                raise ConfigurationError("sculpting.seeds lists a seed more than once")
+            self.sculpting_recipe(variant, function, hidden)
+        for function in filter(is_file, functions):
+            if Path(function).exists():
+                read_function(function)
+
+    def sculpting_of(self, variant: str, function: str) -> Sculpting:
+        """Return the sculpting section of a variant and a function, changes applied."""
+        changes = {
+            "overrides": (self.sculpting.overrides, function),
+            "variants": (self.sculpting.variants, variant),
+        }
+        section = self.sculpting
+        for name, (values, key) in changes.items():
+            section = _override(section, values, (key,), f"sculpting.{name}")
+        return section
+
+    def sculpted_networks(self) -> list[tuple[str, str, tuple[int, ...]]]:
+        """Return variant, function and widths of hidden layers of every network, but seeds."""
+        from espalier.sculpting.experiments import hidden_shapes, listed_functions
+
+        networks = []
+        for variant, changes in self.sculpting.variants.items():
+            listed = changes.get("functions", self.sculpting.functions)
+            for function in listed_functions(listed):
+                section = self.sculpting_of(variant, function)
+                networks += [
+                    (variant, function, shape)
+                    for shape in hidden_shapes(function, section.hidden_layers, section.widths)
+                ]
+        return networks
+
+    def sculpting_recipe(
+        self, variant: str, function: str, hidden: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """Return the fields of `espalier.sculpting.training.Recipe` of one network."""
+        from espalier.sculpting.experiments import chosen_recipe
+
+        section = self.sculpting_of(variant, function)
+        keys = {
+            "learning_rate", "batch_size", "epochs", "weight_decay", "input_noise",
+            "accuracy_threshold", "checkpoint_loss",
+        }  # fmt: skip
+        return chosen_recipe(function, hidden, section.model_dump(include=keys))
 
     def _check_overrides(self) -> None:
         pairs = {f"{dataset}/{model}" for dataset in self.datasets for model in self.models}
@@ -444,6 +815,7 @@ def load(values: Mapping[str, Any]) -> Settings:
         ConfigurationError: one line per fault, each with the key, the value and the nearest
             known key.
     """
+    _check_size(values)
     try:
         return Settings.model_validate(copy.deepcopy(dict(values)))
     except ValidationError as error:
@@ -451,6 +823,22 @@ def load(values: Mapping[str, Any]) -> Settings:
         raise ConfigurationError(
             "the configuration is not usable:\n  " + "\n  ".join(lines)
         ) from None
+
+
+def _check_size(values: Any) -> None:
+    """Refuse what aliases of YAML can write in a few lines: endless or enormous values."""
+    waiting, seen = [(values, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES or depth > _DEEPEST:
+            raise ConfigurationError(
+                f"the configuration holds more than {_MOST_VALUES} values or is nested more than "
+                f"{_DEEPEST} deep; does an alias (*name) stand inside what it names?"
+            )
+        parts = value.values() if isinstance(value, Mapping) else value
+        if isinstance(value, Mapping | list | tuple):
+            waiting.extend((part, depth + 1) for part in parts)
 
 
 def known_fields(location: tuple[Any, ...]) -> list[str]:
@@ -556,6 +944,21 @@ def _known_pruner(name: str, options: Mapping[str, Any]) -> None:
     for option in options:
         if option not in known:
             raise unknown_name(f"option of pruner {name!r}", option, known)
+
+
+def _known_in_prediction(section: Prediction) -> None:
+    from espalier.prediction import names
+
+    for expression in (*section.features, *section.learner_features, *section.class_features):
+        names.check_features(expression)
+    for protocol in (*section.protocols, *section.honest):
+        names.check_name("protocol", protocol, names.PROTOCOLS)
+    for regressor in (*section.regressors, *section.learners):
+        names.check_name("regressor", regressor, names.REGRESSORS)
+    names.check_name("classifier", section.classifier, names.CLASSIFIERS)
+    for field, value in section:
+        if isinstance(value, list) and len(set(value)) < len(value):
+            raise ConfigurationError(f"prediction.{field} lists something more than once")
 
 
 def _known_detector(name: str, options: Mapping[str, Any]) -> None:

@@ -144,6 +144,7 @@ def ranking():
         ("random", None, 0.323, 0.323, 0.323, False),
         ("mean rank", None, 0.6, 0.5, 0.7, False),
         ("topometric mixture", None, 0.5, 0.4, 0.6, True),
+        ("delta_r", None, 0.4, 0.3, 0.5, False),
         ("topometric mixture", "mean rank", -0.1, -0.2, 0.02, True),
         ("random", "mean rank", -0.277, -0.3, -0.2, False),
     ]
@@ -346,7 +347,9 @@ def test_a_difference_that_may_be_zero_has_an_open_mark():
     rows = sorted((label.get_position()[1], label.get_text()) for label in labels)
     names = ["cell mean + topometrics", "no graph"]
     assert [text for _, text in rows] == ["grouped", *names, "leave out data set", *names]
-    assert "n = 12 model x data set (grouped, leave out data set)." in caption(figure)
+    assert "n = 12 pairs of architecture and data set (grouped, leave out data set)." in caption(
+        figure
+    )
     with pytest.raises(DataError, match="differences from the reference 'no graph'"):
         honest_splits(honest().query("minus.isna()"))
 
@@ -398,7 +401,13 @@ def test_pruners_look_unlike_each_other():
 def test_strategies_are_ordered_and_chance_is_a_line():
     figure = overlap_by_strategy(ranking(), reference="mean rank")
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["mean rank", "topometric mixture"]
+    assert labels == ["mean rank", "topometric mixture", "Δr"]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[:3] == [
+        "looks at the whole graph",
+        "looks at single layers",
+        "looks at no graph",
+    ]
     assert marked(figure.axes[0], "random")[0].get_xdata()[0] == pytest.approx(0.323)
     (interval,) = marked(figure.axes[1], "interval")
     assert interval.get_xdata() == pytest.approx([-0.2, 0.02])

@@ -51,6 +51,12 @@ from espalier.figures.style import (
 )
 from espalier.figures.tables import count_in_words, in_order, keep, numbers, require, where
 
+#: What a bootstrap draws, in words.
+_BLOCKS = {
+    "configuration": "configurations",
+    "model x dataset": "pairs of architecture and data set",
+}
+
 #: Feature sets of the unrolled and of the rolled encodings.
 TOPOMETRICS_ALONE = ("topometrics", "layerwise")
 
@@ -294,11 +300,13 @@ def honest_splits(honest: pd.DataFrame, *, reference: str = "no graph") -> Figur
         words = _groups(where(levels, protocol=protocol))
         drawn_from.setdefault(words, []).append(spaced(protocol))
     counts = "; ".join(f"{words} ({', '.join(names)})" for words, names in drawn_from.items())
+    families = [name for name in FAMILY_LOOKS if name in set(levels["predictor"])]
+    chosen = f"{', '.join(families)}: what inner validation chose. " if families else ""
     caption = (
         "Pooled out-of-fold predictions of all networks. Bars: 95 % bootstrap intervals over "
-        f"groups of networks, n = {counts}. Differences: from {reference}, on the same draws; open "
-        "mark: the interval holds 0. Arrow heads: the interval, or the value written there, "
-        "lies beyond the edge."
+        f"groups of networks, n = {counts}. {chosen}Differences: from {reference}, on the same "
+        "draws; open mark: the interval holds 0. Arrow heads: the interval, or the value written "
+        "there, lies beyond the edge."
     )
     handles = [
         point_handle(colour, marker, family)
@@ -448,7 +456,7 @@ def _pooled(rows: pd.DataFrame) -> float:
 
 def _groups(levels: pd.DataFrame) -> str:
     found = dict.fromkeys(zip(levels["groups"], levels["blocks"], strict=True))
-    return " or ".join(f"{int(count)} {spaced(blocks)}" for count, blocks in found)
+    return " or ".join(f"{int(n)} {_BLOCKS.get(blocks, spaced(blocks))}" for n, blocks in found)
 
 
 def _fit_in_words(own: pd.DataFrame) -> str:

@@ -23,6 +23,8 @@ OTHER_LOOK = (INK, "v")
 
 DASHED = (0, (4, 2))
 
+_MEASURES = {"delta_r": "Δr", "delta_r_imdb": "Δr_imdb", "lambda_imsg": "λ_imsg"}
+
 
 def is_sparsity(setting: object) -> bool:
     """Return whether a setting is a sparsity, as "0.9", and not an architecture."""
@@ -141,5 +143,7 @@ def point_handle(colour: str, marker: str, label: str, size: float = 5) -> Line2
 
 def spaced(name: str) -> str:
     """Return the printed name of a protocol, predictor or strategy."""
+    if name in _MEASURES:
+        return _MEASURES[name]
     words = name.replace("leave-", "leave out ").replace("-out", "")
     return words.replace("dataset", "data set").replace("_", " ")

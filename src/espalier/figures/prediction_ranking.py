@@ -44,6 +44,15 @@ SHOWN_STRATEGIES = (
 )
 
 
+#: What a strategy looks at, and how the legend says it.
+_SIGHTS = {
+    "topometrics": "looks at the whole graph",
+    "layer density": "looks at single layers",
+    "no graph": "looks at no graph",
+}
+_OF_LAYERS = ("layer_density", "delta_r", "delta_r_imdb", "lambda_imsg")
+
+
 @styled
 def ranks_by_sparsity(ranks: pd.DataFrame, strategies: Sequence[str] | None = None) -> Figure:
     """Draw the rank of every pruner against sparsity: as observed, and as strategies have it.
@@ -144,7 +153,7 @@ def overlap_by_strategy(
     for axes, table in zip(panels, (order, gains), strict=False):
         for point in table.to_dict("records"):
             if point["strategy"] in names:
-                look = FAMILY_LOOKS["topometrics" if point["graph"] else "no graph"]
+                look = FAMILY_LOOKS[_sight(point["strategy"], point["graph"])]
                 place = names.index(point["strategy"])
                 draw_interval(axes, {**point, "value": point["mean"]}, place, look)
         axes.grid(False, axis="y")
@@ -152,9 +161,11 @@ def overlap_by_strategy(
     panels[0].set_ylim(len(names) - 0.5, -0.5)
     panels[0].set_yticks(np.arange(len(names)), [spaced(name) for name in names])
     panels[0].set_xlabel("rank-biased overlap with the observed order")
+    sights = {_sight(name, where(order, strategy=name)["graph"].iloc[0]) for name in names}
     handles = [
-        point_handle(*FAMILY_LOOKS["topometrics"], "looks at graphs"),
-        point_handle(*FAMILY_LOOKS["no graph"], "looks at no graph"),
+        point_handle(*FAMILY_LOOKS[sight], words)
+        for sight, words in _SIGHTS.items()
+        if sight in sights
     ]
     if len(chance):
         level = float(numbers(chance, "mean")[0])
@@ -186,3 +197,11 @@ def pruner_look(index: int) -> dict[str, Any]:
         "marker": markers[(index + turn) % len(markers)],
         "markerfacecolor": PAPER if turn % 2 else colour,
     }
+
+
+def _sight(strategy: str, graph: object) -> str:
+    if graph:
+        return "topometrics"
+    return (
+        "layer density" if strategy in _OF_LAYERS or "(layer density)" in strategy else "no graph"
+    )

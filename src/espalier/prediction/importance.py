@@ -7,6 +7,7 @@ Topometrics are strongly correlated, and two of them carry no topology at all (s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -198,7 +199,7 @@ def shap_values(estimator: Any, x: np.ndarray, background: np.ndarray, seed: int
         MissingDependencyError: shap is not installed.
     """
     try:
-        import shap  # pyright: ignore[reportMissingImports]
+        shap: Any = import_module("shap")
     except ImportError as error:
         raise MissingDependencyError(
             "shap is not installed; `pip install shap` brings it, or use regression_importance"

@@ -317,7 +317,7 @@ def interval_coverage(
     *,
     groups: Sequence[str] = GROUPS,
     target: str = "drop",
-    level: float = 0.85,
+    level: float | Sequence[float] = 0.85,
     trees: int = 10,
     min_leaf: int = 5,
     seed: int = 0,
@@ -327,14 +327,19 @@ def interval_coverage(
     A predictor is fitted without each group in turn, which has one group less to calibrate on, so
     that the level may have to be lower than that of a predictor of all.
 
+    Args:
+        level: one, or several to be told by the column nominal; others as in `fit`.
+
     Returns:
-        One row per group: `groups`, networks, covered (share), length (mean), mae.
+        One row per group and level: `groups`, nominal, networks, covered (share), length (mean),
+        mae.
 
     Raises:
         ConfigurationError, DataError, MissingDependencyError: as in `fit` and `predict_table`.
     """
     require_columns(table, (*groups, target))
     codes = group_codes(table, groups)
+    levels = [float(level)] if isinstance(level, int | float) else list(level)
     rows = []
     for train, test in leave_out_splits(codes):
         predictor = fit(
@@ -348,16 +353,18 @@ def interval_coverage(
         )
         part = table.iloc[test]
         y = _finite_target(part, target)
-        value, low, high = predictor.predict_table(part, level).to_numpy(np.float64).T
-        rows.append(
-            {
-                **part[list(groups)].iloc[0].to_dict(),
-                "networks": len(part),
-                "covered": float(((low <= y) & (y <= high)).mean()),
-                "length": float((high - low).mean()),
-                "mae": float(np.abs(value - y).mean()),
-            }
-        )
+        for nominal in levels:
+            value, low, high = predictor.predict_table(part, nominal).to_numpy(np.float64).T
+            rows.append(
+                {
+                    **part[list(groups)].iloc[0].to_dict(),
+                    "nominal": nominal,
+                    "networks": len(part),
+                    "covered": float(((low <= y) & (y <= high)).mean()),
+                    "length": float((high - low).mean()),
+                    "mae": float(np.abs(value - y).mean()),
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -213,6 +213,8 @@ def read_published(
     table = rows_and_columns(table, None, ordered)
     if names == "project":
         table = with_project_names(table)
+        report.collapsed = [_project_key(key) for key in report.collapsed]
+        report.missing = [_project_key(key) for key in report.missing]
     elif names != "published":
         raise unknown_name("kind of names", names, ("published", "project"))
     return PublishedTable(table, report)
@@ -381,6 +383,11 @@ def with_drop(
 def with_project_names(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with this project's names of data sets, models and pruners."""
     return table.assign(**{c: table[c].replace(dict(n)) for c, n in PROJECT_NAMES.items()})
+
+
+def _project_key(key: tuple[object, ...]) -> tuple[object, ...]:
+    names = [PROJECT_NAMES.get(column, {}) for column in KEYS]
+    return tuple(known.get(str(part), part) for known, part in zip(names, key, strict=True))
 
 
 def combine_pools(pools: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
