@@ -13,7 +13,7 @@ from espalier.prediction import honest, names
 from espalier.prediction.classification import CLASSIFIERS, TARGETS
 from espalier.prediction.comparison import comparison_rows, comparison_summary
 from espalier.prediction.features import FEATURES
-from espalier.prediction.folder import find_published, published_files
+from espalier.prediction.folder import find_published, folder_of, published_files
 from espalier.prediction.honest import (
     calibration_rows,
     honest_rows,
@@ -320,9 +320,9 @@ def test_the_published_folder_is_found_in_a_mirror(tmp_path: Path) -> None:
         (tmp_path / "mirror" / "pool" / part).mkdir(parents=True)
     (tmp_path / "mirror/pool/graph_metrics/unrolled/a.csv.gz").write_bytes(b"")
     assert find_published("pool", ["http://x", tmp_path / "mirror"]) == tmp_path / "mirror/pool"
-    found, where = published_files("pool", [str(tmp_path / "mirror")])
-    assert [Path(path).name for path in found] == ["a.csv.gz"]
-    assert where == str(tmp_path / "mirror/pool")
+    found, complaint = published_files("pool", [str(tmp_path / "mirror")])
+    assert [Path(path).name for path in found] == ["a.csv.gz"] and not complaint
+    assert folder_of(found) == tmp_path / "mirror/pool"
     none, complaint = published_files("elsewhere", [str(tmp_path / "mirror")])
     assert none == [] and "prediction.published" in complaint and "mge-snn" in complaint
 

@@ -354,7 +354,7 @@ def masks_files():
 
 
 def published_source():
-    """The published tables' files, and their folder, or why there is none."""
+    """The published tables' files, and why there are none if so."""
     return published_files(
         SETTINGS.prediction.published, all_mirrors(SETTINGS.mirrors)
     )

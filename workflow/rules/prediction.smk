@@ -22,7 +22,7 @@ rule read_published_tables:
         runtime=60,
     params:
         code=code_of("read_published_tables"),
-        source=published_source()[1],
+        problem=published_source()[1],
     message:
         "Reading the published tables"
     script:

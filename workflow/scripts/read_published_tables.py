@@ -6,8 +6,8 @@ with job(snakemake.log[0], snakemake.threads):
     from espalier.prediction.stages import read_published_tables
 
     read_published_tables(
-        snakemake.params.source,
-        bool(snakemake.input),
+        list(snakemake.input),
+        snakemake.params.problem,
         {
             "unrolled": snakemake.output.unrolled,
             "rolled": snakemake.output.rolled,

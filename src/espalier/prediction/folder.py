@@ -25,9 +25,9 @@ def find_published(folder: str | os.PathLike[str], mirrors: Iterable[str] = ()) 
 def published_files(
     folder: str | os.PathLike[str], mirrors: Iterable[str] = ()
 ) -> tuple[list[str], str]:
-    """Return the CSV files of the published tables, sorted, and where they are.
+    """Return the CSV files of the published tables, sorted, and "".
 
-    Where there are none the list is empty, and the second string says what to do.
+    Where there are none the list is empty, and the string says what to do.
     """
     mirrors = list(mirrors)
     found = find_published(folder, mirrors)
@@ -39,4 +39,10 @@ def published_files(
             "these places, or set prediction.published to the folder that holds them"
         )
     paths = [path for part in _INSIDE for path in (found / part).rglob("*.csv*")]
-    return sorted(str(path) for path in paths if path.is_file()), str(found)
+    return sorted(str(path) for path in paths if path.is_file()), ""
+
+
+def folder_of(files: Iterable[str | os.PathLike[str]]) -> Path:
+    """Return the folder of the published tables from its files, as `published_files` lists them."""
+    path = Path(next(iter(files)))
+    return next(parent for parent in path.parents if parent.name in _INSIDE).parent

@@ -23,6 +23,7 @@ from espalier.prediction.comparison import (
     with_printed_regression,
 )
 from espalier.prediction.features import KEYS, rows_and_columns
+from espalier.prediction.folder import folder_of
 from espalier.prediction.honest import (
     calibration_rows,
     honest_rows,
@@ -84,8 +85,8 @@ _TMLR_DESIGN = "design of the TMLR paper, unrolled"
 
 
 def read_published_tables(
-    source: str,
-    found: bool,
+    files: Sequence[FilePath],
+    problem: str,
     networks: Mapping[str, FilePath],
     layers: FilePath,
     report: FilePath,
@@ -94,8 +95,8 @@ def read_published_tables(
     """Write the published tables in the project's form and under its names.
 
     Args:
-        source: the folder of the published tables; or what to do, where they were not found.
-        found: whether they were.
+        files: CSV files of the published tables; none where they were not found.
+        problem: then what to do.
         networks: CSV to write, by encoding: one row per network, all models and pruners.
         layers: CSV to write: one row per layer, with the Ramanujan measures.
         report: JSON to write: what was read, renamed, dropped and is missing, by table.
@@ -104,8 +105,9 @@ def read_published_tables(
     Raises:
         DataError: there are no published tables, or they are damaged.
     """
-    if not found:
-        raise DataError(source)
+    if not files:
+        raise DataError(problem)
+    source = folder_of(files)
     record = provenance(code, {"published": sorted(networks)}, None)
     reports: dict[str, Any] = {}
     ramanujan, reading = read_ramanujan(source)
