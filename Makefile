@@ -1,6 +1,7 @@
 # make rf     set everything up and make results/tables/rf.csv
 # make test   set everything up and run every check
 # make test-long  the checks that take minutes: a real Slurm, thirty kills
+# make docs  the documentation as a site, in site/
 # make benchmark  every benchmark, in a quarter of an hour; writes docs/performance.md
 # Both may be run again at any time: what is done is not done again.
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CORES ?= all
 
-.PHONY: help setup rf figures test test-long benchmark lint format graph-tool clean
+.PHONY: help setup rf figures test test-long benchmark docs lint format graph-tool clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -49,6 +50,9 @@ test-long: setup
 
 benchmark: setup
 	$(BIN)/python tools/run_benchmarks.py
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 format: setup
 	$(BIN)/ruff check --fix .

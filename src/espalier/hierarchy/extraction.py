@@ -24,7 +24,7 @@ def class_tree(
     outputs present. Children are ordered by smallest class.
 
     Args:
-        levels: levels[0][v] is the block of graph node v, levels[k][b] the block at level k of
+        levels: `levels[0][v]` is the block of graph node v, `levels[k][b]` that at level k of
             block b of level k-1. Block numbers may have gaps, and the levels above the first may
             have entries for blocks that hold nothing.
         output_nodes: the graph node of each class, in class order; None or a negative number for
