@@ -12,7 +12,7 @@ from espalier.figures.drawing import draw_table, draw_topology
 from espalier.figures.needs import TABLES
 from espalier.figures.style import FAINT, display_name, save
 from espalier.figures.topology import (
-    _TOPOMETRICS,
+    TOPOMETRIC_TITLES,
     _sampled_edges,
     accuracy_by_sparsity,
     degree_distributions,
@@ -51,7 +51,7 @@ def topometrics_table(pruners, places=(("digits", "conv6"),), dense=False):
     table = networks_table(pruners, places).rename(columns={"pruner": "pruning"})
     if not dense:
         table = table[table.pruning != "dense"]
-    for name in _TOPOMETRICS:
+    for name in TOPOMETRIC_TITLES:
         table[name] = rng.random(len(table))
     table["motif"] = 10.0 ** (5 * table["motif"])
     table["sink_nodes"] = (1 + table["sink_nodes"]) / 10
@@ -281,7 +281,7 @@ def test_bad_networks_tables_are_named(few):
 def test_the_sixteen_topometrics_are_those_of_the_published_tables():
     from espalier.topology.topometrics import TOPOMETRICS
 
-    assert set(_TOPOMETRICS) == set(TOPOMETRICS)
+    assert set(TOPOMETRIC_TITLES) == set(TOPOMETRICS)
 
 
 def test_trends_are_means_with_ranges():
@@ -304,7 +304,7 @@ def test_trends_are_means_with_ranges():
 
 def test_all_sixteen_are_drawn_unless_columns_are_named():
     table = topometrics_table(["erk"])
-    assert titles(topometric_trends(table)) == [words[0] for words in _TOPOMETRICS.values()]
+    assert titles(topometric_trends(table)) == [words[0] for words in TOPOMETRIC_TITLES.values()]
     figure = topometric_trends(table, ["test_accuracy"])
     assert titles(figure) == ["test accuracy"]
 

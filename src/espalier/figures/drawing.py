@@ -21,7 +21,8 @@ from espalier.figures.hubs import (
     hub_methods,
     threshold_search,
 )
-from espalier.figures.needs import TABLES
+from espalier.figures.needs import PREDICTION, TABLES
+from espalier.figures.prediction import draw_prediction
 from espalier.figures.radial import radial_hierarchy
 from espalier.figures.sculpting import (
     density_distribution,
@@ -98,6 +99,8 @@ def draw_table(
         drawn = density_distribution(_drawn_variant(read[0]))
     elif figure in _HUBS:
         drawn = _HUBS[figure](*read)
+    elif figure in PREDICTION:
+        drawn = draw_prediction(figure, *read)
     elif figure == "accuracy_by_sparsity":
         drawn = accuracy_by_sparsity(read[0])
     elif figure == "topometric_trends":

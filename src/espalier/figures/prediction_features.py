@@ -37,7 +37,7 @@ from espalier.figures.style import (
     text_extent,
 )
 from espalier.figures.tables import count_in_words, in_order, keep, numbers, require, where
-from espalier.figures.topology import _TOPOMETRICS
+from espalier.figures.topology import TOPOMETRIC_TITLES
 from espalier.topology.topometrics import REDUNDANT
 
 #: The families of TMLR, Table 2.
@@ -78,7 +78,7 @@ _CELL_WIDTH, _CELL_HEIGHT = 0.47, 0.225
 
 def feature_words(feature: str) -> str:
     """Return how a feature is printed; topometrics have names, others lose underscores."""
-    return _TOPOMETRICS[feature][0] if feature in _TOPOMETRICS else display_name(feature)
+    return TOPOMETRIC_TITLES[feature][0] if feature in TOPOMETRIC_TITLES else display_name(feature)
 
 
 @styled

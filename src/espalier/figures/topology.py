@@ -67,7 +67,7 @@ _LABEL_ROW = 0.125
 _KEY_OFFSET = 0.25
 
 #: Printed name of every topometric, and its unit as the published tables have it and unnormalised.
-_TOPOMETRICS: Mapping[str, tuple[str, str, str]] = {
+TOPOMETRIC_TITLES: Mapping[str, tuple[str, str, str]] = {
     "sink_nodes": ("sink nodes", "share of nodes", "nodes"),
     "source_nodes": ("source nodes", "share of nodes", "nodes"),
     "disc_nodes": ("disconnected nodes", "share of nodes", "nodes"),
@@ -204,7 +204,7 @@ def topometric_trends(
 
     Source: topometrics of Cunegatti et al. (2024), section 3.3.
     """
-    chosen = list(_TOPOMETRICS) if columns is None else list(columns)
+    chosen = list(TOPOMETRIC_TITLES) if columns is None else list(columns)
     if not chosen:
         raise ConfigurationError("columns is empty: name a topometric, or None for all sixteen")
     keys = ["dataset", "model", "pruning", "sparsity", "seed"]
@@ -668,9 +668,9 @@ def _row_and_column(axes: Axes) -> tuple[int, int]:
 
 
 def _topometric_words(name: str, normalised: bool) -> tuple[str, str]:
-    if name not in _TOPOMETRICS:
+    if name not in TOPOMETRIC_TITLES:
         return display_name(name), ""
-    title, published, raw = _TOPOMETRICS[name]
+    title, published, raw = TOPOMETRIC_TITLES[name]
     return title, published if normalised else raw
 
 
