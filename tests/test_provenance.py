@@ -15,7 +15,7 @@ def package(tmp_path, root):
     """A package of the same name with a re-exporting subpackage and a module behind each name."""
     home = tmp_path / "espalier"
     (home / "pruning").mkdir(parents=True)
-    for name in ("provenance.py", "errors.py", "__init__.py"):
+    for name in ("provenance.py", "errors.py", "files.py", "__init__.py"):
         shutil.copy(root / "src/espalier" / name, home / name)
     (home / "pruning/__init__.py").write_text(
         "from espalier.pruning.a import a\nfrom .b import b as renamed\n"

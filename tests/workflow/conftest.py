@@ -73,7 +73,7 @@ class Workflow:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=500,
+            timeout=1500,
         )
         output = done.stdout + done.stderr
         assert not check or done.returncode == 0, output[-5000:]
