@@ -355,9 +355,7 @@ def masks_files():
 
 def published_source():
     """The published tables' files, and why there are none if so."""
-    return published_files(
-        SETTINGS.prediction.published, all_mirrors(SETTINGS.mirrors)
-    )
+    return published_files(SETTINGS.prediction.published, all_mirrors(SETTINGS.mirrors))
 
 
 def networks_table(wildcards):
