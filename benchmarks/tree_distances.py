@@ -20,7 +20,8 @@ from collections.abc import Callable
 import numpy as np
 from records import machine, ratios, record, spread
 
-from espalier.hierarchy.distances import MEASURES, TreePair, compare_trees
+from espalier.hierarchy.distances import MEASURES, compare_trees
+from espalier.hierarchy.tree_pairs import TreePair
 from espalier.hierarchy.trees import Tree, parse_newick, random_binary_tree, yule_tree
 
 with warnings.catch_warnings():

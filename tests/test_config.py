@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -16,6 +18,18 @@ def test_the_committed_files_are_the_generated_ones(root):
 def test_the_default_file_is_the_default(root):
     values = yaml.safe_load((root / "config/config.yaml").read_text())
     assert config.load(values) == config.load({})
+
+
+def test_the_readme_names_every_key_and_every_experiment(root):
+    lines = (root / "config/README.md").read_text().splitlines()
+    words = [word for line in lines for word in re.findall(r"`([^`]+)`", line)]
+    named = {word.partition(".{")[0] for word in words}
+    schema = config.Settings.model_json_schema()
+    for section in (schema, *schema["$defs"].values()):
+        for key in section["properties"]:
+            assert key in named, key
+    for path in (root / "config/experiments").glob("*.yaml"):
+        assert f"experiments/{path.name}" in named, path.name
 
 
 def test_every_key_is_described():
@@ -41,6 +55,8 @@ def test_every_key_is_described():
         ({"sparsities": [-0.1]}, r"greater than 0 \(given: -0\.1\)"),
         ({"sparsities": [0.5, 0.5]}, "0.5 listed more than once"),
         ({"seeds": []}, "seeds: List should have at least 1 item"),
+        ({"jobs_per_gpu": 0}, r"jobs_per_gpu: .*greater than or equal to 1 \(given: 0\)"),
+        ({"jobs_per_gpu": 1.5}, r"jobs_per_gpu: .*valid integer"),
         (
             {"training": {"schedule": "cosin"}},
             r"training\.schedule: .*given: 'cosin'\) Did you mean 'cosine'\?",

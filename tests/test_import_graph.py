@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 
@@ -94,3 +95,34 @@ def test_importing_a_package_loads_nothing_heavy(package):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert not {name.split(".")[0] for name in loaded.stdout.split()} & set(HEAVY)
+
+
+def lazy_packages(root):
+    source = root / "src/espalier"
+    for path in sorted(source.glob("*/__init__.py")):
+        text = path.read_text()
+        if "= lazily(" in text and "if TYPE_CHECKING" in text:
+            yield f"espalier.{path.parent.name}", ast.parse(text)
+
+
+def homes_for_type_checkers(package, tree):
+    """Return public names and modules of the imports under `if TYPE_CHECKING`."""
+    blocks = [node for node in tree.body if isinstance(node, ast.If)]
+    return {
+        alias.asname or alias.name: node.module.removeprefix(f"{package}.")
+        for block in blocks
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def test_names_looked_up_late_are_those_that_type_checkers_see(root):
+    packages = dict(lazy_packages(root))
+    assert {"espalier.hubs", "espalier.sculpting"} <= set(packages)
+    for package, tree in packages.items():
+        module = importlib.import_module(package)
+        typed = homes_for_type_checkers(package, tree)
+        assert typed == module._HOMES, package
+        assert set(module._HOMES) <= set(module.__all__), package
+        assert len(set(module.__all__)) == len(module.__all__), package

@@ -58,7 +58,7 @@ def main() -> int:
         for rule, taken in rules.items():
             megabytes = max(500, 100 * math.ceil(2 * taken.megabytes / 100))
             minutes = max(10, math.ceil(3 * taken.seconds / 60))
-            print(f"  {rule}:\n    mem_mb: {megabytes} * attempt\n    runtime: {minutes}")
+            print(f"  {rule}:\n    mem_mb: {megabytes} * attempt\n    runtime: {minutes} * attempt")
         return 0
     print("| rule | jobs | peak memory, MB | longest, s |\n|---|---|---|---|")
     for rule, taken in rules.items():

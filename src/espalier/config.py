@@ -569,6 +569,12 @@ class Settings(Section):
         "those in the variable ESPALIER_MIRRORS (separated by commas) come first.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where networks run.")
+    jobs_per_gpu: int = Field(
+        1,
+        ge=1,
+        description="Jobs that share one GPU of this machine; the variable ESPALIER_JOBS_PER_GPU "
+        "wins.",
+    )
     graph_tool_python: str = Field(
         "auto", description="A Python that has graph-tool; auto looks for one on this machine."
     )

@@ -104,7 +104,8 @@ def lock_free_gpu(
         folder: holds one lock file per slot; by default a folder of this user in the temporary
             one.
         patience: mean seconds between two looks when all are taken.
-        jobs_per_gpu: slots of each GPU; None reads ESPALIER_JOBS_PER_GPU, 1 where that is not set.
+        jobs_per_gpu: slots of each GPU; None reads the variable ESPALIER_JOBS_PER_GPU, which a
+            workflow sets from its configuration; 1 where it is not set.
 
     Returns:
         The index of the GPU, or None where nothing was done.

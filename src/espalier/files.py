@@ -33,6 +33,8 @@ from espalier.errors import DamagedFileError, DataError, EspalierError
 if TYPE_CHECKING:
     import pandas as pd
 
+FilePath = str | os.PathLike[str]
+
 _METADATA = "metadata"
 _DIGEST = "content_digest"
 _LONGEST_HEADER = 10_000
@@ -41,7 +43,7 @@ _FIXED_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: FilePath) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to `path` when the block succeeds.
 
     On any error the temporary file is removed and `path` is left as it was.
@@ -97,7 +99,7 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: FilePath, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -109,7 +111,7 @@ def content_digest(content: str | bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: FilePath, value: Any) -> None:
     """Write indented JSON with sorted keys; numbers that are not finite become null.
 
     A mapping gets a digest of its content, which `read_json` checks and leaves out.
@@ -120,7 +122,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, _json_text(plain))
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: FilePath) -> Any:
     """Read JSON.
 
     Raises:
@@ -143,7 +145,7 @@ def _json_text(value: Any) -> str:
     return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
-def _read_text(path: str | os.PathLike[str]) -> str:
+def _read_text(path: FilePath) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -154,12 +156,12 @@ def _read_text(path: str | os.PathLike[str]) -> str:
         raise DataError(f"{path} cannot be read ({error.strerror})") from error
 
 
-def _changed(path: str | os.PathLike[str]) -> DamagedFileError:
+def _changed(path: FilePath) -> DamagedFileError:
     return DamagedFileError(path, "is not as it was written: its digest does not fit its content")
 
 
 def write_npz(
-    path: str | os.PathLike[str],
+    path: FilePath,
     arrays: Mapping[str, np.ndarray],
     metadata: Mapping[str, Any] | None = None,
     compress: bool = True,
@@ -183,7 +185,7 @@ def write_npz(
             archive.writestr(info, buffer.getbuffer())
 
 
-def read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_npz(path: FilePath) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return the arrays and the metadata of an NPZ.
 
     Raises:
@@ -216,7 +218,7 @@ def read_npz(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[
     return arrays, metadata
 
 
-def _check_entries(path: str | os.PathLike[str], entries: list[zipfile.ZipInfo]) -> None:
+def _check_entries(path: FilePath, entries: list[zipfile.ZipInfo]) -> None:
     names = [info.filename for info in entries]
     if len(set(names)) < len(names):
         raise ValueError("two of its arrays have one name")
@@ -271,9 +273,7 @@ def _array_header(entry: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtyp
         raise ValueError(f"the header of {name} is not one of NumPy") from error
 
 
-def write_table(
-    path: str | os.PathLike[str], table: pd.DataFrame, provenance: Mapping[str, Any]
-) -> None:
+def write_table(path: FilePath, table: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
     """Write a tidy CSV; the first line is a comment with the provenance, and a digest, as JSON."""
     body = table.to_csv(index=False, lineterminator="\n")
     facts = _plain(provenance)
@@ -281,7 +281,7 @@ def write_table(
     write_text(path, _header_line(facts) + body)
 
 
-def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+def read_table(path: FilePath) -> pd.DataFrame:
     """Read a CSV written by `write_table`; its provenance is in `.attrs["provenance"]`.
 
     Raises:

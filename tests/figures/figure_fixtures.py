@@ -66,6 +66,18 @@ BASELINES = pd.DataFrame(
 )  # fmt: skip
 
 
+def caption(figure) -> str:
+    """Return the sentence below a figure, in one line."""
+    return next(
+        text.get_text().replace("\n", " ") for text in figure.texts if text.get_gid() == "caption"
+    )
+
+
+def legend(figure) -> list[str]:
+    """Return the words of a figure's legend."""
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
 def rf_table(datasets: tuple[str, ...] = ("fashion_mnist", "cifar20"), seeds: int = 3):
     """Return an rf table: dense networks at 11 checkpoints, pruned ones converged."""
     rng = np.random.default_rng(0)

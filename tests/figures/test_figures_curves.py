@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from figure_fixtures import BASELINES, assert_no_overlap, rf_table
+from figure_fixtures import BASELINES, assert_no_overlap, caption, rf_table
 from matplotlib.text import Annotation
 
 from espalier.errors import ConfigurationError, DataError
@@ -16,12 +16,6 @@ FIGURES = [training_curve, sparsity_vs_rf, accuracy_vs_rf]
 @pytest.fixture(scope="module")
 def rf():
     return rf_table()
-
-
-def caption(figure):
-    return next(
-        text.get_text().replace("\n", " ") for text in figure.texts if text.get_gid() == "caption"
-    )
 
 
 def curve(axes, index):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from figure_fixtures import CIFAR20, FASHION, activation_graph, assert_no_overlap
+from figure_fixtures import CIFAR20, FASHION, activation_graph, assert_no_overlap, caption
 from scipy import sparse
 
 from espalier.errors import ConfigurationError, DataError
@@ -28,12 +28,6 @@ def fashion():
 @pytest.fixture(scope="module")
 def cifar():
     return activation_graph(class_names=CIFAR20, constant=20)
-
-
-def caption(figure):
-    return next(
-        text.get_text().replace("\n", " ") for text in figure.texts if text.get_gid() == "caption"
-    )
 
 
 def names_in(figure):

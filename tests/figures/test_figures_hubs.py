@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from figure_fixtures import assert_no_overlap
+from figure_fixtures import assert_no_overlap, caption, legend
 from hub_tables import (
     PLACES,
     RUNS,
@@ -12,33 +12,25 @@ from hub_tables import (
     hubs_table,
     training_table,
 )
+from matplotlib.text import Text
 from scipy import sparse
 
 from espalier.errors import ConfigurationError, DataError
 from espalier.figures import save
-from espalier.figures.drawing import draw_table
+from espalier.figures.drawing import draw_hub_network, draw_table
+from espalier.figures.hub_networks import hub_network
 from espalier.figures.hubs import (
     centrality_distribution,
     centrality_spread,
     hub_ablation,
     hub_methods,
-    hub_network,
+    printed_method,
     threshold_search,
 )
-from espalier.files import write_table
+from espalier.files import write_npz, write_table
 from espalier.hubs import laplacian_centrality
 
 ONE = PLACES[:1]
-
-
-def caption(figure):
-    return next(
-        text.get_text().replace("\n", " ") for text in figure.texts if text.get_gid() == "caption"
-    )
-
-
-def legend(figure):
-    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def lines(axes, points):
@@ -170,7 +162,7 @@ def test_edges_between_hubs_are_all_drawn_and_small_networks_in_full():
         assert len(edges[2 * layer + 1].get_segments()) == min(among, 100)
     whole = hub_network(weights, centralities[:-1], edges_per_layer=2000)
     assert "All 1,800 edges are drawn" in caption(whole)
-    assert any("not scored" in text.get_text() for text in whole.axes[0].texts)
+    assert any("not ranked" in text.get_text() for text in whole.axes[0].texts)
     with pytest.raises(DataError, match=r"\[40, 30\] units do not fit layers of \[40, 30, 20, 5\]"):
         hub_network([*weights, np.ones((20, 5))], centralities[:2])
     with pytest.raises(ConfigurationError, match="top is 2"):
@@ -197,6 +189,35 @@ def test_figures_are_drawn_from_files(tmp_path):
         out = tmp_path / f"{figure}.svg"
         draw_table(figure, paths, [out], dataset="cifar10")
         assert out.stat().st_size > 5000
+
+
+def test_a_stored_network_is_drawn_with_its_hubs(tmp_path, monkeypatch):
+    weights = fashion_network()
+    arrays = {"sizes": np.array([784, *(matrix.shape[1] for matrix in weights)])}
+    for number, matrix in enumerate(weights, 1):
+        arrays[f"positions{number}"] = np.flatnonzero(matrix.T)
+        arrays[f"values{number}"] = matrix.T[matrix.T != 0]
+    write_npz(tmp_path / "weights.npz", arrays, {})
+    layers = laplacian_centrality(weights)
+    snapshots = {
+        "epochs": np.array([3]),
+        "centrality": np.concatenate(layers)[None],
+        "layer": np.repeat(np.arange(5), [len(layer) for layer in layers]),
+    }
+    facts = {"dataset": "fashion_mnist", "model": "mlp", "method": "censet", "seed": 4}
+    facts |= {"options": {"k": 2.6, "fraction": None}}
+    write_npz(tmp_path / "centrality.npz", snapshots, facts)
+    drawn = []
+    monkeypatch.setattr("espalier.figures.drawing.save", lambda figure, path: drawn.append(figure))
+    draw_hub_network(tmp_path / "weights.npz", tmp_path / "centrality.npz", ["network.svg"])
+    title = "Hubs of mlp on Fashion-MNIST, CenSET, k = 2.6, seed 4"
+    assert title in {text.get_text() for text in drawn[0].findobj(Text)}
+    own = hub_network(weights, layers, title=title)
+    assert caption(drawn[0]) == caption(own)
+    for ours, theirs in zip(drawn[0].axes[0].collections, own.axes[0].collections, strict=True):
+        np.testing.assert_array_equal(ours.get_offsets(), theirs.get_offsets())
+    assert printed_method("strength") == "strength"
+    assert printed_method("censet_fraction", float("nan"), 0.02) == "CenSET, lowest share 2 %"
 
 
 def test_pictures_are_the_same_bytes_every_time(tmp_path):

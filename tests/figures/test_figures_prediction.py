@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from figure_fixtures import assert_no_overlap
+from figure_fixtures import assert_no_overlap, caption
 
 from espalier.errors import ConfigurationError, DataError
 from espalier.figures.needs import PREDICTION
@@ -184,12 +184,6 @@ def test_a_table_of_problems_gives_a_figure_of_words():
         draw_prediction("interval_calibration", calibration().drop(columns="covered"))
     with pytest.raises(ConfigurationError, match="unknown figure of a prediction 'calibration'"):
         draw_prediction("calibration", calibration())
-
-
-def caption(figure):
-    return next(
-        text.get_text().replace("\n", " ") for text in figure.texts if text.get_gid() == "caption"
-    )
 
 
 def marked(axes, gid):

@@ -5,17 +5,14 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from figure_fixtures import caption, legend
 
 from espalier.errors import ConfigurationError, DataError
 from espalier.figures.needs import TABLES
-from espalier.figures.sculpting import (
-    density_distribution,
-    function_graph,
-    pruned_network,
-    success_rates,
-)
+from espalier.figures.sculpting import function_graph, pruned_network
+from espalier.figures.sculpting_trials import density_distribution, success_rates
 from espalier.figures.style import save
-from espalier.sculpting.functions import function_overlap, function_use, published_function
+from espalier.sculpting.function_families import function_overlap, function_use, published_function
 from espalier.sculpting.modules import detect_modules
 from espalier.sculpting.published_recipes import published_densities, published_success
 from espalier.sculpting.success import SUCCESS_COLUMNS, layered_masks, wilson_interval
@@ -44,16 +41,8 @@ def trials():
     return table.assign(density=table["density_percent"] / 100).drop(columns="density_percent")
 
 
-def caption(figure):
-    return next(t.get_text() for t in figure.texts if t.get_gid() == "caption").replace("\n", " ")
-
-
 def texts(axes, gid):
     return [text.get_text() for text in axes.texts if text.get_gid() == gid]
-
-
-def legend(figure):
-    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_bytes_are_equal_on_repeat(tmp_path):

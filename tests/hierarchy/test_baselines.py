@@ -25,7 +25,8 @@ from espalier.hierarchy.baselines import (
     random_values,
     star_values,
 )
-from espalier.hierarchy.distances import MEASURES, TreePair, compare_trees, tree_distances
+from espalier.hierarchy.distances import MEASURES, compare_trees, tree_distances
+from espalier.hierarchy.tree_pairs import TreePair
 from espalier.hierarchy.trees import parse_newick
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "class_hierarchies"

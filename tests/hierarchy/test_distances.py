@@ -18,13 +18,8 @@ from tree_strategies import (
 )
 
 from espalier.errors import ConfigurationError, DataError
-from espalier.hierarchy.distances import (
-    MEASURES,
-    TreeComparer,
-    TreePair,
-    compare_trees,
-    tree_distances,
-)
+from espalier.hierarchy.distances import MEASURES, TreeComparer, compare_trees, tree_distances
+from espalier.hierarchy.tree_pairs import TreePair
 from espalier.hierarchy.trees import (
     Tree,
     parse_newick,
@@ -299,9 +294,9 @@ class TestBruteForce:
             same, different, one, two, rest = TreePair(b, a).quartets
             assert counts == (same, different, two, one, rest)
         # The sums over pairs of branches, the matrix products and single blocks must agree.
-        monkeypatch.setattr("espalier.hierarchy.distances._BLOCK_ENTRIES", 1)
+        monkeypatch.setattr("espalier.hierarchy.tree_pairs._BLOCK_ENTRIES", 1)
         for widest in (1, 1000):
-            monkeypatch.setattr("espalier.hierarchy.distances._WIDE_NODE", widest)
+            monkeypatch.setattr("espalier.hierarchy.tree_pairs._WIDE_NODE", widest)
             assert [TreePair(a, b).quartets for a, b in pairs] == expected
 
 

@@ -12,7 +12,7 @@ from scipy.spatial.distance import pdist, squareform
 from tree_strategies import tree_pairs
 
 from espalier.errors import ConfigurationError, DataError
-from espalier.hierarchy.distances import TreePair, tree_distances
+from espalier.hierarchy.distances import tree_distances
 from espalier.hierarchy.linkage import (
     class_mean_hierarchy,
     confusion_hierarchy,
@@ -21,6 +21,7 @@ from espalier.hierarchy.linkage import (
     pooled_covariance,
     tree_from_linkage,
 )
+from espalier.hierarchy.tree_pairs import TreePair
 from espalier.hierarchy.trees import parse_newick
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "related"

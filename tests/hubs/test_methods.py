@@ -24,7 +24,8 @@ from espalier.hubs.methods import (
     units_kept,
 )
 from espalier.hubs.options import CENTRALITY_PRESETS, METHODS, MethodOptions, method_options
-from espalier.hubs.sparse_layers import Pattern, build_perceptron
+from espalier.hubs.sparse_layers import build_perceptron
+from espalier.hubs.sparse_products import Pattern
 
 SIZES = (40, 30, 20, 5)
 ALL = {

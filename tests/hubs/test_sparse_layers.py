@@ -11,17 +11,15 @@ from torch.nn import functional
 
 from espalier.errors import ConfigurationError, DataError, TrainingError
 from espalier.hubs import sparse_kernels
+from espalier.hubs.options import KERNELS
 from espalier.hubs.sparse_layers import (
-    KERNELS,
     DenseLayerWarning,
-    Pattern,
     SparseLayer,
     SparsePerceptron,
-    build_kernel,
     build_perceptron,
-    choose_kernel,
     random_pattern,
 )
+from espalier.hubs.sparse_products import Pattern, build_kernel, choose_kernel
 
 SIZES = (30, 20, 15, 5)
 

@@ -76,7 +76,7 @@ def test_bad_weights_and_rules(name: str) -> None:
         model.fc.weight[0, 0] = math.nan
     with pytest.raises(DataError, match=r"not finite in fc.weight \(1 of 80\)"):
         prune(name, model, (), 0.5)
-    with pytest.raises(ConfigurationError, match=r"counting rule 'exct'.*Did you mean 'exact'"):
+    with pytest.raises(ConfigurationError, match=r"value of counts 'exct'.*Did you mean 'exact'"):
         prune(name, tiny_cnn(), (), 0.5, counts="exct")
 
 
@@ -371,7 +371,7 @@ def test_counting_rules_along_the_schedule() -> None:
         ({"end": 1.2}, "end is 1.2"),
         ({"period": 0}, "period is 0"),
         ({"scope": "layers"}, "Did you mean 'layer'"),
-        ({"schedule": "zhu"}, "unknown schedule 'zhu'"),
+        ({"schedule": "zhu"}, "unknown value of schedule 'zhu'"),
     ],
 )
 def test_gradual_options_are_checked(options: dict[str, Any], message: str) -> None:

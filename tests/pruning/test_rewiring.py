@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from espalier.errors import ConfigurationError, DataError
 from espalier.pruning import rewiring
 from espalier.pruning.during import Horizon, LiveTensors
+from espalier.pruning.option_checks import require_period
 from espalier.pruning.rewiring import (
     AdjustedGrowth,
     Rewired,
@@ -28,7 +29,6 @@ from espalier.pruning.rewiring import (
     grow_largest,
     initial_masks,
     normalised,
-    require_period,
     spread_excess,
 )
 from espalier.pruning.selection import keep_count

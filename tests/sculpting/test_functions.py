@@ -9,17 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espalier.errors import ConfigurationError, DataError
-from espalier.sculpting.functions import (
+from espalier.sculpting.function_families import (
     FAMILIES,
-    Edge,
-    FunctionGraph,
-    Gate,
     function_overlap,
     function_use,
     published_function,
     published_functions,
-    read_function,
 )
+from espalier.sculpting.functions import Edge, FunctionGraph, Gate, read_function
 
 
 def first(bits):

@@ -17,7 +17,7 @@ from espalier.sculpting.experiments import (
     hidden_shapes,
     listed_functions,
 )
-from espalier.sculpting.functions import FAMILIES, published_functions
+from espalier.sculpting.function_families import FAMILIES, published_functions
 from espalier.sculpting.tasks import DIGIT_SOURCES, DIGIT_TASKS
 from espalier.sculpting.training import Recipe
 

@@ -267,6 +267,40 @@ def test_networks_and_matrices_are_the_same():
         )
 
 
+def test_live_size_counts_the_dense_network_among_hidden_units_with_edges():
+    network = initial_network((5, 4, 3, 2), 0)
+    assert network.live_size == network.total_edges
+    masks = network.masks()
+    masks[0][1:3] = False  # Two units of the first hidden layer lose all their edges ...
+    masks[1][:, 1:3] = False
+    masks[1][0, 0] = False  # ... and one edge goes by itself, as does an input.
+    masks[0][:, 4] = False
+    kept = network.keep(np.concatenate([mask.ravel() for mask in masks]))
+    assert kept.live_size == 5 * 2 + 2 * 3 + 3 * 2
+
+
+def test_auto_takes_matrices_where_units_are_pruned_and_edges_where_edges_are():
+    rng = np.random.default_rng(0)
+    x, y = rng.random((256, 40), np.float32), rng.integers(0, 2, (256, 3)).astype(np.float32)
+    task = Task("random", x, y, x, y)
+    recipe = Recipe(learning_rate=0.01, batch_size=256, epochs=1)
+    whole = initial_network((40, 200, 3), 0)
+    first_units = np.concatenate(
+        [np.repeat(np.arange(200) < 60, 40), np.tile(np.arange(200) < 60, 3)]
+    )
+    narrow = whole.keep(first_units)
+    thin = whole.keep(rng.random(whole.total_edges) < 0.04)
+    for network, expected in ((narrow, "stacked"), (thin, "edges")):
+        by_auto, by_name = (
+            train_networks([Training(network, recipe, Streams(0))], task, engine=engine)[0]
+            for engine in ("auto", expected)
+        )
+        other = "edges" if expected == "stacked" else "stacked"
+        by_other = train_networks([Training(network, recipe, Streams(0))], task, engine=other)[0]
+        assert np.array_equal(by_auto.network.weights, by_name.network.weights)
+        assert not np.array_equal(by_auto.network.weights, by_other.network.weights)
+
+
 def test_initial_weights_are_kaiming_normal_and_depend_on_the_seed_alone():
     network = initial_network((50, 400, 8), 0)
     first, second = network.weight_matrices()

@@ -13,13 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from espalier.errors import ConfigurationError, DataError
-from espalier.sculpting.functions import (
-    Edge,
-    FunctionGraph,
-    Gate,
-    published_function,
-    published_functions,
-)
+from espalier.sculpting.function_families import published_function, published_functions
+from espalier.sculpting.functions import Edge, FunctionGraph, Gate
 from espalier.sculpting.modules import Modules, detect_modules
 from espalier.sculpting.published_recipes import (
     SEEDS,

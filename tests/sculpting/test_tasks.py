@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from espalier.errors import ConfigurationError, DataError
-from espalier.sculpting.functions import published_function
+from espalier.sculpting.function_families import published_function
 from espalier.sculpting.tasks import (
     Task,
     available_digits,

@@ -84,7 +84,7 @@ class Cluster:
         return done.stdout
 
     def jobs(self) -> list[dict[str, str]]:
-        """Return every job that the controller remembers: id, state, comment, GPUs."""
+        """Return every job that the controller remembers, memory and time limit included."""
         lines = self.call("squeue", "--states=all", "--noheader", "--format=%i|%T|%k|%b|%m|%l")
         keys = ("id", "state", "comment", "gres", "memory", "limit")
         return [dict(zip(keys, line.split("|"), strict=True)) for line in lines.splitlines()]

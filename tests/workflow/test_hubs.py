@@ -94,11 +94,25 @@ def test_the_end_of_a_run_is_stored(studied):
 
 def test_a_second_run_does_nothing_and_options_rerun_their_method_only(copy):
     assert not copy.jobs(*TARGETS)
+    copy.write_config({**SETTINGS, "device": "cpu", "jobs_per_gpu": 3})
+    assert not copy.jobs(*TARGETS)
     options = {**SETTINGS["hubs"]["method_options"], "static": {"zeta": 0.1}}
     copy.write_config({**SETTINGS, "hubs": {**SETTINGS["hubs"], "method_options": options}})
     jobs = copy.jobs(*TARGETS)
     assert jobs["train_hub_network"] == jobs["ablate_hubs"] == 2
     assert "choose_threshold" not in jobs
+
+
+def test_one_network_by_centrality_is_drawn_for_each_model(copy):
+    assert copy.jobs()["draw_hub_network"] == 1
+    stem = "results/figures/hub_network.digits.mlp-64-20-16-10.censet.seed0"
+    copy.run("--cores", "1", f"{stem}.svg")
+    assert copy.path(f"{stem}.svg").stat().st_size > 5000
+    assert copy.path(f"{stem}.png").read_bytes().startswith(b"\x89PNG")
+    hubs = {**SETTINGS["hubs"], "methods": ["static"], "method_options": {}, "searches": {}}
+    copy.write_config({**SETTINGS, "hubs": hubs})
+    plan = copy.run("-n")
+    assert "hub_network.digits.mlp-64-20-16-10.static.seed0.svg" in plan
 
 
 @pytest.mark.parametrize(

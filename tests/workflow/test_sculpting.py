@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from espalier.files import read_json, read_table
-from espalier.sculpting.functions import published_function
+from espalier.sculpting.function_families import published_function
 from espalier.sculpting.success import trial_successes
 from espalier.sculpting.trials import modules_of_trial, read_networks
 

@@ -94,6 +94,7 @@ def test_the_workflow_on_slurm(cluster, make_workflow, toy_settings, tmp_path):
     assert (first["id"], first["state"]) == (cancelled, "CANCELLED")
     assert second["state"] == "COMPLETED"
     assert (first["memory"], second["memory"]) == ("6000M", "12000M"), "a retry gets more memory"
+    assert (first["limit"], second["limit"]) == ("1-00:00:00", "2-00:00:00"), "and more time"
     described = cluster.call("scontrol", "show", "job", second["id"])
     assert "TresPerJob=gres:gpu:1" in described, described
     others = [job for job in cluster.jobs() if job not in (first, second)]

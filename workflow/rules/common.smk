@@ -15,6 +15,7 @@ from espalier.errors import EspalierError
 from espalier.figures import catalogue
 from espalier.figures.catalogue import PUBLISHED_HEADING
 from espalier.figures.needs import PREDICTION, TABLES
+from espalier.hubs.options import BY_CENTRALITY
 from espalier.models.registry import module_of as module_of_model
 from espalier.prediction.folder import published_files
 from espalier.pruning.registry import module_of as module_of_pruner
@@ -36,7 +37,9 @@ SPARSITIES = [settings_of.sparsity_token(sparsity) for sparsity in SETTINGS.spar
 CHECKPOINTS = list(range(SETTINGS.checkpoints))
 LAST_CHECKPOINT = CHECKPOINTS[-1]
 # Where results are made, not what they are: a change of these reruns nothing.
-NOT_IN_RESULTS = {"mirrors", "device", "graph_tool_python"}
+NOT_IN_RESULTS = {"mirrors", "device", "jobs_per_gpu", "graph_tool_python"}
+# Jobs inherit it. A variable that the user has set wins.
+os.environ.setdefault("ESPALIER_JOBS_PER_GPU", str(SETTINGS.jobs_per_gpu))
 GPUS = int(SETTINGS.device == "cuda")
 SCULPTED = SETTINGS.sculpted_networks() if "sculpting" in SETTINGS.analyses else []
 FUNCTIONS = {
@@ -342,6 +345,18 @@ def hub_files(extension, searches=True):
     ]
 
 
+def hub_examples():
+    """Of each network of the hub study one run: the first that judges units by centrality."""
+    stems = []
+    for dataset, models in SETTINGS.hub_networks().items():
+        runs = list(SETTINGS.hub_runs(dataset).values())
+        by_centrality = [run for run in runs if run.options["method"] in BY_CENTRALITY]
+        for run in (by_centrality or runs)[:1]:
+            ending = f"{run.name}.seed{SETTINGS.seeds[0]}"
+            stems += [f"hub_network.{dataset}.{model}.{ending}" for model in models]
+    return stems
+
+
 def masks_files():
     return [
         f"<results>/masks/{dataset}/{model}/{pruner}/{sparsity}/seed{seed}.npz"
@@ -558,6 +573,7 @@ def figures():
         ]
         if hub_thresholds():
             stems.append("threshold_search")
+        stems += hub_examples()
     if "sculpting" in SETTINGS.analyses:
         stems += sculpting_figures()
     stems += [

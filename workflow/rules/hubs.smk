@@ -128,3 +128,32 @@ rule tabulate_hub_tests:
         "Writing {output}"
     script:
         "../scripts/tabulate_hub_tests.py"
+
+
+rule draw_hub_network:
+    input:
+        weights="<results>/hubs/{dataset}/{model}/{hub_run}/seed{seed}.weights.npz",
+        centrality="<results>/hubs/{dataset}/{model}/{hub_run}/seed{seed}.centrality.npz",
+    output:
+        svg=report(
+            "<results>/figures/hub_network.{dataset}.{model}.{hub_run}.seed{seed}.svg",
+            caption="../report/hub_network.rst",
+            category="Hub neurons",
+            subcategory="Figures of one network",
+            labels={"network": "{model}, {dataset}, {hub_run}, seed {seed}"},
+        ),
+        png="<results>/figures/hub_network.{dataset}.{model}.{hub_run}.seed{seed}.png",
+    log:
+        "<logs>/draw_hub_network/{dataset}.{model}.{hub_run}.seed{seed}.log",
+    conda:
+        "../../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_of("draw_hub_network"),
+    message:
+        "Drawing the hubs of {wildcards.model} on {wildcards.dataset} by {wildcards.hub_run}, seed {wildcards.seed}"
+    script:
+        "../scripts/draw_hub_network.py"

@@ -61,6 +61,8 @@ rule regress_drop:
         "<logs>/regress_drop/{pool}{encoding}.{protocol}.{learner}.log",
     benchmark:
         "<benchmarks>/regress_drop/{pool}{encoding}.{protocol}.{learner}.tsv"
+    # The longest jobs first, or one of them runs alone at the end.
+    priority: 10
     conda:
         "../../envs/prediction.yaml"
     threads: 1

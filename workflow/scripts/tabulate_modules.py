@@ -3,7 +3,7 @@
 from espalier.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from espalier.sculpting.stages import write_module_tables
+    from espalier.sculpting.tables import write_module_tables
 
     write_module_tables(
         snakemake.input,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
@@ -116,15 +117,7 @@ def coactivation_graph(
         linewidths=0.3,
         zorder=3,
     )
-    axes.scatter(
-        *positions[outputs].T,
-        s=38,
-        marker=OUTPUT_MARKER,
-        c=OUTPUT_COLOUR,
-        edgecolors=INK,
-        linewidths=0.7,
-        zorder=5,
-    )
+    draw_outputs(axes, positions[outputs], size=38, zorder=5)
 
     edges = adjacency.nnz // 2
     drawn = (
@@ -280,6 +273,19 @@ def edge_collection(
     lines.set_rasterized(len(weights) > 1500)
     lines.set_gid("edges")
     return lines
+
+
+def draw_outputs(axes: Axes, positions: np.ndarray, size: float, zorder: float) -> None:
+    """Mark the output units of a network at (outputs, 2) positions."""
+    axes.scatter(
+        *positions.T,
+        s=size,
+        marker=OUTPUT_MARKER,
+        c=OUTPUT_COLOUR,
+        edgecolors=INK,
+        linewidths=0.7,
+        zorder=zorder,
+    )
 
 
 def layer_colours(graph: CoactivationGraph) -> dict[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,40 +13,34 @@ from espalier.errors import ConfigurationError, DataError, unknown_name
 from espalier.figures.coactivation import coactivation_graph
 from espalier.figures.curves import accuracy_vs_rf, sparsity_vs_rf, training_curve
 from espalier.figures.detectors import detector_comparison
+from espalier.figures.hub_networks import hub_network
 from espalier.figures.hubs import (
     centrality_distribution,
     centrality_spread,
     hub_ablation,
     hub_methods,
+    printed_method,
     threshold_search,
 )
+from espalier.figures.layer_graph import degree_distributions, draw_layer_graph
 from espalier.figures.needs import PREDICTION, TABLES
 from espalier.figures.prediction import draw_prediction
 from espalier.figures.radial import radial_hierarchy
-from espalier.figures.sculpting import (
-    density_distribution,
-    function_graph,
-    pruned_network,
-    success_rates,
-)
-from espalier.figures.style import save
+from espalier.figures.sculpting import function_graph, pruned_network
+from espalier.figures.sculpting_trials import density_distribution, success_rates
+from espalier.figures.style import display_name, save
 from espalier.figures.tables import keep
 from espalier.figures.tanglegram import facing_trees
-from espalier.figures.topology import (
-    accuracy_by_sparsity,
-    degree_distributions,
-    draw_layer_graph,
-    topometric_trends,
-)
-from espalier.files import read_json, read_table
+from espalier.figures.topology import accuracy_by_sparsity, topometric_trends
+from espalier.files import FilePath, read_json, read_table
 from espalier.graphs.coactivation import CoactivationGraph, read_coactivation
 from espalier.graphs.exports import read_layer_graph
+from espalier.hubs.stored import last_centralities, stored_weights
 from espalier.networks import Network, network_of_path
 from espalier.sculpting.experiments import drawn_variant, is_file
-from espalier.sculpting.functions import published_function, read_function
+from espalier.sculpting.function_families import published_function
+from espalier.sculpting.functions import read_function
 from espalier.sculpting.trials import modules_of_trial
-
-FilePath = str | os.PathLike[str]
 
 _CURVES = {
     "training_curve": training_curve,
@@ -209,6 +202,24 @@ def draw_pruned(networks: FilePath, seed: int, outputs: Iterable[FilePath]) -> N
     modules, facts = modules_of_trial(networks, seed)
     title = f"{facts['function']}, hidden layers {facts['hidden']}, seed {seed}"
     _save(pruned_network(modules, title=title), outputs)
+
+
+def draw_hub_network(weights: FilePath, centrality: FilePath, outputs: Iterable[FilePath]) -> None:
+    """Draw a trained network of the hub study with its hubs to every output (SVG or PNG).
+
+    Args:
+        weights, centrality: NPZ files of one run of `espalier.hubs.stages.train_hub_network`.
+        outputs: files to write.
+
+    Raises:
+        DataError: a file is missing or damaged, or the two are not of one network.
+    """
+    values, facts = last_centralities(centrality)
+    options = facts["options"]
+    method = printed_method(facts["method"], options["k"], options["fraction"])
+    place = f"{display_name(facts['model'])} on {display_name(facts['dataset'])}"
+    title = f"Hubs of {place}, {method}, seed {facts['seed']}"
+    _save(hub_network(stored_weights(weights), values, title=title), outputs)
 
 
 def _drawn_variant(table: pd.DataFrame) -> pd.DataFrame:

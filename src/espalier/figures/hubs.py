@@ -1,4 +1,4 @@
-"""Hub neurons: centralities along training, thresholds, methods, ablations, and the network."""
+"""Hub neurons: centralities along training, thresholds, methods, ablations."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
-from scipy import sparse
 
-from espalier.errors import ConfigurationError, DataError
+from espalier.errors import DataError
 from espalier.figures.style import (
-    FAINT,
     GREY,
     INK,
     OKABE_ITO,
@@ -39,7 +36,6 @@ from espalier.figures.tables import (
     summarise,
     where,
 )
-from espalier.seeds import numpy_generator
 
 _RUN = ["dataset", "model", "method", "k", "seed"]
 _LINE = ["dataset", "model", "line"]
@@ -62,9 +58,7 @@ _METHODS: Mapping[str, str] = {
     "static": "static sparse",
     "strength": "strength",
 }
-_POSITIVE = OKABE_ITO["blue"]
-_NEGATIVE = OKABE_ITO["vermillion"]
-_HUB = OKABE_ITO["orange"]
+_UNITS = OKABE_ITO["blue"]
 
 
 @styled
@@ -109,7 +103,7 @@ def centrality_distribution(hubs: pd.DataFrame) -> Figure:
             epochs = numbers(own, "epoch")
             for low, high, alpha in (("q05", "q95", 0.18), ("q25", "q75", 0.38)):
                 axes.fill_between(
-                    epochs, numbers(own, low), numbers(own, high), color=_POSITIVE,
+                    epochs, numbers(own, low), numbers(own, high), color=_UNITS,
                     alpha=alpha, linewidth=0, gid="quantiles",
                 )  # fmt: skip
             for name in ("min", "max"):
@@ -124,8 +118,8 @@ def centrality_distribution(hubs: pd.DataFrame) -> Figure:
         axes.set_xlabel("epoch")
     handles = [
         Line2D([], [], color=INK, linewidth=1.3, label="median unit"),
-        Patch(color=_POSITIVE, alpha=0.5, linewidth=0, label="25 to 75 %"),
-        Patch(color=_POSITIVE, alpha=0.18, linewidth=0, label="5 to 95 %"),
+        Patch(color=_UNITS, alpha=0.5, linewidth=0, label="25 to 75 %"),
+        Patch(color=_UNITS, alpha=0.18, linewidth=0, label="5 to 95 %"),
         Line2D([], [], color=GREY, linewidth=0.7, label="least and most central unit"),
     ]
     counts = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
@@ -332,125 +326,6 @@ def hub_ablation(ablation: pd.DataFrame) -> Figure:
     return figure
 
 
-@styled
-def hub_network(
-    weights: Sequence[Any],
-    centralities: Sequence[np.ndarray],
-    *,
-    top: float = 0.02,
-    edges_per_layer: int = 400,
-    title: str = "Hubs of the network",
-    seed: int = 0,
-) -> Figure:
-    """Draw a network of dense layers, layer above layer, with its hubs.
-
-    A layer is a row of dots in the order of centrality, the most central in the middle; dots are
-    coloured by the rank of their centrality among all units. All edges between hubs are drawn and
-    a sample of the others, chosen by absolute weight.
-
-    Args:
-        weights: one (n_in, n_out) matrix per layer, dense or CSR.
-        centralities: one (units,) array per layer, of all layers or of all but the last.
-        top: share of all units that count as hubs.
-        edges_per_layer: at most this many edges of a layer are drawn.
-        title: title of the figure.
-        seed: seed of the choice of edges.
-
-    Raises:
-        ConfigurationError: top is not between 0 and 1, or edges_per_layer not positive.
-        DataError: weights and centralities do not fit each other.
-    """
-    if not 0 < top < 1:
-        raise ConfigurationError(f"top is {top}; it must be between 0 and 1")
-    if edges_per_layer < 1:
-        raise ConfigurationError(f"edges_per_layer must be positive, not {edges_per_layer}")
-    layers = [sparse.coo_array(matrix) for matrix in weights]
-    sizes = [_shape(layers[0])[0], *(_shape(layer)[1] for layer in layers)]
-    values = [np.asarray(layer, dtype=float).reshape(-1) for layer in centralities]
-    found = [layer.size for layer in values]
-    if found not in (sizes, sizes[:-1]):
-        raise DataError(f"centralities of {found} units do not fit layers of {sizes}")
-    known = len(values)
-    pooled = np.concatenate(values)
-    count = max(1, int(np.ceil(top * pooled.size - 1e-9)))
-    rank = np.empty(pooled.size)
-    rank[np.argsort(-pooled, kind="stable")] = np.arange(pooled.size)
-    ranks = np.split(rank, np.cumsum(found)[:-1])
-    ranks += [np.full(size, np.inf) for size in sizes[known:]]
-
-    figure = new_figure(7.2, 0.95 * len(sizes) + 0.35)
-    axes = figure.subplots()
-    axes.set_axis_off()
-    places = [_middle_first(own) for own in ranks]
-    generator = numpy_generator(seed, "hub_network")
-    drawn = [0, 0]
-    for index, layer in enumerate(layers):
-        row, column, data = _edges_shown(layer, ranks, index, count, edges_per_layer, generator)
-        drawn = [drawn[0] + len(data), drawn[1] + int(np.count_nonzero(layer.data))]
-        ends = np.stack(
-            [
-                np.stack([places[index][row], np.full(len(row), -float(index))], axis=1),
-                np.stack([places[index + 1][column], np.full(len(row), -index - 1.0)], axis=1),
-            ],
-            axis=1,
-        )
-        hubs = (ranks[index][row] < count) & (ranks[index + 1][column] < count)
-        strongest = float(np.abs(data).max()) if len(data) else 1.0
-        for chosen, alpha, width in ((~hubs, 0.22, 0.7), (hubs, 0.85, 1.3)):
-            colours = np.where(data[chosen] > 0, _POSITIVE, _NEGATIVE)
-            axes.add_collection(
-                LineCollection(
-                    list(ends[chosen]),
-                    colors=colours.tolist(),
-                    linewidths=(0.15 + width * np.abs(data[chosen]) / strongest).tolist(),
-                    alpha=alpha,
-                    zorder=1,
-                    gid="edges",
-                )
-            )
-    for index, own in enumerate(ranks):
-        hub = own < count
-        height = np.full(own.size, -float(index))
-        size = float(np.clip(2500 / own.size, 1.5, 26))
-        axes.scatter(places[index][~hub], height[~hub], s=size, color=FAINT, linewidths=0, zorder=2)
-        axes.scatter(
-            places[index][hub], height[hub], s=max(18.0, size), color=_HUB, edgecolors=INK,
-            linewidths=0.6, zorder=3, gid="hubs",
-        )  # fmt: skip
-        name = "inputs" if index == 0 else "outputs" if index == len(sizes) - 1 else f"h{index}"
-        shown = "not scored" if index >= known else f"{int(hub.sum())} hubs"
-        axes.text(
-            1.02, -index, f"{name}: {own.size:,} units\n{shown}", fontsize=SMALL_SIZE,
-            va="center", color=INK,
-        )  # fmt: skip
-    axes.set_xlim(-0.02, 1.24)
-    axes.set_ylim(-len(sizes) + 0.7, 0.3)
-    handles = [
-        Line2D(
-            [], [], linestyle="", marker="o", markersize=5, markerfacecolor=_HUB,
-            markeredgecolor=INK, label=f"hub: among the {count:,} most central units",
-        ),
-        Line2D([], [], linestyle="", marker="o", markersize=3, color=FAINT, label="other unit"),
-        Line2D([], [], color=_POSITIVE, label="positive weight"),
-        Line2D([], [], color=_NEGATIVE, label="negative weight"),
-    ]  # fmt: skip
-    edges = (
-        f"All {drawn[1]:,} edges are drawn"
-        if drawn[0] == drawn[1]
-        else f"{drawn[0]:,} of {drawn[1]:,} edges are drawn: those between hubs, then others with "
-        f"chances by absolute weight, up to {edges_per_layer:,} per layer"
-    )
-    frame(
-        figure,
-        title,
-        f"Units of a layer in the order of centrality, the most central in the middle. {edges}; "
-        "their width is the absolute weight over the layer's largest. Strong lines join two hubs.",
-        handles,
-        handle_length=1.4,
-    )
-    return figure
-
-
 # -- lines and panels --------------------------------------------------------------------------
 
 
@@ -463,15 +338,23 @@ def _with_lines(table: pd.DataFrame) -> pd.DataFrame:
     fractions = np.full(len(table), np.nan)
     if "fraction" in table.columns:
         fractions = np.asarray(pd.to_numeric(table["fraction"], errors="coerce"), dtype=float)
-    names = []
-    for method, k, fraction in zip(table["method"], _k(table), fractions, strict=True):
-        name = _METHODS.get(str(method), str(method).replace("_", " "))
-        if np.isfinite(k):
-            name += f", k = {k:g}"
-        elif np.isfinite(fraction):
-            name += f" {100 * fraction:g} %"
-        names.append(name)
-    return table.assign(line=names)
+    rows = zip(table["method"], _k(table), fractions, strict=True)
+    return table.assign(line=[printed_method(str(name), k, share) for name, k, share in rows])
+
+
+def printed_method(method: str, k: float | None = None, fraction: float | None = None) -> str:
+    """Return the printed name of a method with its threshold, or else its fraction.
+
+    Args:
+        method: name in tables.
+        k, fraction: options of the method; None or NaN where it has none.
+    """
+    name = _METHODS.get(method, method.replace("_", " "))
+    if k is not None and np.isfinite(k):
+        return f"{name}, k = {k:g}"
+    if fraction is not None and np.isfinite(fraction):
+        return f"{name} {100 * fraction:g} %"
+    return name
 
 
 def _lines(rows: pd.DataFrame) -> list[str]:
@@ -612,44 +495,3 @@ def _cut_start(axes: Axes, means: pd.DataFrame, factor: float) -> None:
 
 def _spread(rows: pd.DataFrame) -> float:
     return float((numbers(rows, "q75") - numbers(rows, "q25")).max())
-
-
-# -- the network ---------------------------------------------------------------------------------
-
-
-def _shape(matrix: sparse.coo_array) -> tuple[int, int]:
-    shape: Any = matrix.shape
-    return int(shape[0]), int(shape[1])
-
-
-def _middle_first(ranks: np.ndarray) -> np.ndarray:
-    """Return places from 0 to 1: the first in rank in the middle, the next to either side."""
-    n = ranks.size
-    order = np.argsort(ranks, kind="stable")
-    steps = (np.arange(n) + 1) // 2 * np.where(np.arange(n) % 2 == 0, 1, -1)
-    places = np.empty(n)
-    places[order] = 0.5 + (steps + (0.5 if n % 2 == 0 else 0)) / max(n, 2)
-    return places
-
-
-def _edges_shown(
-    layer: sparse.coo_array,
-    ranks: Sequence[np.ndarray],
-    index: int,
-    hubs: int,
-    most: int,
-    generator: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows, columns and weights of the edges drawn: those of two hubs come first."""
-    kept = np.flatnonzero(layer.data)
-    row, column, data = layer.row[kept], layer.col[kept], layer.data[kept]
-    if data.size > most:
-        both = (ranks[index][row] < hubs) & (ranks[index + 1][column] < hubs)
-        weight = np.abs(data).astype(float)
-        # Efraimidis and Spirakis (2006): the largest keys are a sample without replacement.
-        keys = np.log(1 - generator.random(data.size)) / weight
-        keys[both] = weight[both]
-        chosen = np.argpartition(-keys, most - 1)[:most]
-        row, column, data = row[chosen], column[chosen], data[chosen]
-    order = np.argsort(np.abs(data), kind="stable")
-    return row[order], column[order], data[order]

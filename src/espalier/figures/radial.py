@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from espalier.errors import ConfigurationError, DataError
 from espalier.figures.coactivation import (
     check_graph,
+    draw_outputs,
     edge_collection,
     layer_colours,
     layer_handles,
@@ -22,8 +23,6 @@ from espalier.figures.style import (
     GREY,
     INK,
     OKABE_ITO,
-    OUTPUT_COLOUR,
-    OUTPUT_MARKER,
     PAPER,
     TEXT_SIZE,
     frame,
@@ -316,15 +315,7 @@ def _draw_rim(
         linewidths=0.2 if len(order) < 400 else 0,
         zorder=5,
     )
-    axes.scatter(
-        *nodes[graph.output_nodes].T,
-        s=34,
-        marker=OUTPUT_MARKER,
-        c=OUTPUT_COLOUR,
-        edgecolors=INK,
-        linewidths=0.7,
-        zorder=6,
-    )
+    draw_outputs(axes, nodes[graph.output_nodes], size=34, zorder=6)
 
 
 def _name_places(

@@ -12,6 +12,7 @@ import numpy as np
 
 from espalier.errors import ConfigurationError, DataError, nearest_hint, unknown_name
 from espalier.files import atomic_path
+from espalier.models.evaluation_mode import in_evaluation_mode
 from espalier.seeds import numpy_generator
 
 if TYPE_CHECKING:
@@ -134,17 +135,13 @@ def evaluating(model: torch.nn.Module, device: str | torch.device = "cpu") -> It
     """Put a model on a device in evaluation mode without gradients; restore modes and device."""
     import torch
 
-    modes = [(module, module.training) for module in model.modules()]
     tensors = [*model.parameters(), *model.buffers()]
     home = tensors[0].device if tensors else None
     try:
-        model.eval()
         model.to(device)
-        with torch.no_grad():
+        with in_evaluation_mode(model), torch.no_grad():
             yield
     finally:
-        for module, training in modes:
-            module.training = training
         if home is not None:
             model.to(home)
 

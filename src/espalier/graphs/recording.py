@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
 from espalier.errors import ConfigurationError, DataError
+from espalier.models.evaluation_mode import in_evaluation_mode
 
 BATCH = 2
 """Inputs in the recorded run; two, so that the batch axis is no singleton."""
@@ -95,12 +96,15 @@ def record(model: nn.Module, input_shape: tuple[int, int, int]) -> Recording:
         raise DataError(f"input_shape is {shape}; expected (channels, height, width), all >= 1")
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     inputs = torch.zeros((BATCH, *shape), dtype=example.dtype, device=example.device)
-    modes = {module: module.training for module in model.modules()}
     recorder = _Recorder()
     start = recorder.track(inputs)
     try:
-        model.eval()
-        with _module_names(model, recorder.modules), torch.no_grad(), recorder:
+        with (
+            in_evaluation_mode(model),
+            _module_names(model, recorder.modules),
+            torch.no_grad(),
+            recorder,
+        ):
             output = model(inputs)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         where = recorder.modules[-1] if recorder.modules else ""
@@ -108,9 +112,6 @@ def record(model: nn.Module, input_shape: tuple[int, int, int]) -> Recording:
             f"the network rejects an input of shape {shape}, in {where or 'the network'!r}: "
             f"{error}. Give the input_shape it was built for"
         ) from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
     if not isinstance(output, torch.Tensor) or output not in recorder.current:
         raise ConfigurationError(
             f"the network returns {type(output).__name__}; a layer graph needs one tensor that "

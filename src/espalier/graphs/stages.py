@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -17,6 +16,7 @@ import numpy as np
 from espalier.data.inputs import Normalisation, normalised_batches
 from espalier.data.prepared import read_dataset
 from espalier.devices import prepare_device
+from espalier.files import FilePath
 from espalier.graphs.activations import Activations, collect, shuffled
 from espalier.graphs.coactivation import CoactivationGraph, coactivation_graph, write_coactivation
 from espalier.graphs.correlation import DENSE_BYTES
@@ -27,8 +27,6 @@ from espalier.models.registry import hidden_units
 from espalier.provenance import provenance
 from espalier.pruning.masks import read_masks
 from espalier.training.checkpoints import read_checkpoint
-
-FilePath = str | os.PathLike[str]
 
 
 def build_graphs(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 # The function `baselines` shares its name with its module; importing it here, first, is what
 # makes `espalier.hierarchy.baselines` the function.
@@ -14,13 +13,7 @@ from espalier.hierarchy.baselines import (
     permuted_values,
     random_values,
 )
-from espalier.hierarchy.distances import (
-    MEASURES,
-    TreeComparer,
-    TreePair,
-    compare_trees,
-    tree_distances,
-)
+from espalier.hierarchy.distances import MEASURES, TreeComparer, compare_trees, tree_distances
 from espalier.hierarchy.extraction import class_tree, tree_from_partitions
 from espalier.hierarchy.linkage import (
     class_mean_hierarchy,
@@ -29,6 +22,7 @@ from espalier.hierarchy.linkage import (
     induced_hierarchy,
     tree_from_linkage,
 )
+from espalier.hierarchy.tree_pairs import TreePair
 from espalier.hierarchy.trees import (
     Tree,
     parse_newick,
@@ -39,16 +33,13 @@ from espalier.hierarchy.trees import (
     yule_tree,
 )
 from espalier.hierarchy.truth import load_truth
+from espalier.lazy import lazily
 
 if TYPE_CHECKING:
     from espalier.hierarchy.block_model import fit_nested_sbm
     from espalier.hierarchy.detectors import Detection, detect
 
-_LAZY = {
-    "Detection": "espalier.hierarchy.detectors",
-    "detect": "espalier.hierarchy.detectors",
-    "fit_nested_sbm": "espalier.hierarchy.block_model",
-}
+_HOMES = {"Detection": "detectors", "detect": "detectors", "fit_nested_sbm": "block_model"}
 
 __all__ = [
     "MEASURES",
@@ -81,8 +72,4 @@ __all__ = [
     "yule_tree",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazily(__name__, _HOMES)

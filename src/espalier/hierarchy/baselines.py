@@ -13,15 +13,8 @@ from typing import Literal
 import numpy as np
 
 from espalier.errors import ConfigurationError, DataError, unknown_name
-from espalier.hierarchy.distances import (
-    MEASURES,
-    Agreement,
-    Rooting,
-    TreeComparer,
-    TreePair,
-    _TreeTables,
-    measure_columns,
-)
+from espalier.hierarchy.distances import MEASURES, Rooting, TreeComparer, measure_columns
+from espalier.hierarchy.tree_pairs import Agreement, TreePair, TreeTables
 from espalier.hierarchy.trees import Tree, as_tree, random_binary_tree, star_tree, yule_tree
 from espalier.seeds import numpy_generator
 
@@ -246,13 +239,13 @@ def expected_triplets(first: Tree, second: Tree) -> ExpectedAgreement:
 
     A triplet resolved in both trees is resolved alike in one case of three.
     """
-    tables = [_TreeTables(tree).triplets_resolved for tree in (first, second)]
+    tables = [TreeTables(tree).triplets_resolved for tree in (first, second)]
     return _expected_agreement(math.comb(first.num_leaves, 3), *tables)
 
 
 def expected_quartets(first: Tree, second: Tree) -> ExpectedAgreement:
     """Return the mean quartet counts when the leaves of one tree are shuffled."""
-    tables = [_TreeTables(tree).quartets_resolved for tree in (first, second)]
+    tables = [TreeTables(tree).quartets_resolved for tree in (first, second)]
     return _expected_agreement(math.comb(first.num_leaves, 4), *tables)
 
 

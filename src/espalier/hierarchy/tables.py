@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 
 from espalier.errors import DamagedFileError, DataError
 from espalier.files import (
+    FilePath,
     content_digest,
     read_json,
     read_npz,
@@ -32,8 +32,6 @@ from espalier.hierarchy.distances import MEASURES, TreeComparer, measure_columns
 from espalier.hierarchy.trees import parse_newick
 from espalier.hierarchy.truth import load_truth
 from espalier.provenance import provenance
-
-FilePath = str | os.PathLike[str]
 
 # The permuted and random trees are those of one seed: every data set is judged by the same draws.
 _NULL_SEED = 0

@@ -49,7 +49,8 @@ from espalier.hubs.options import (
 )
 from espalier.hubs.other_centralities import katz, strength
 from espalier.hubs.selection import below_sigma, lowest_fraction
-from espalier.hubs.sparse_layers import Matrix, Pattern, SparseLayer, SparsePerceptron
+from espalier.hubs.sparse_layers import Matrix, SparseLayer, SparsePerceptron
+from espalier.hubs.sparse_products import Pattern
 from espalier.pruning.rewiring import ceil_count, drop_smallest, floor_count
 from espalier.pruning.set import drop
 from espalier.seeds import numpy_generator

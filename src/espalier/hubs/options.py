@@ -109,7 +109,7 @@ class HubRecipe:
         activation: "srelu" (paper) or "relu" (its public code).
         sparse_output: whether the last layer is sparse too.
         augmentation: whether images are turned, shifted and mirrored in training.
-        kernel: "measured", or one of `espalier.hubs.sparse_layers.KERNELS`.
+        kernel: "measured", or one of `KERNELS`.
 
     Raises:
         ConfigurationError: a value out of range.

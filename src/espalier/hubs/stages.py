@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from espalier.data.prepared import PreparedDataset, read_dataset
 from espalier.data.splits import split_dataset
 from espalier.devices import prepare_device
 from espalier.errors import DataError
-from espalier.files import read_json, write_json, write_npz
+from espalier.files import FilePath, read_json, write_json, write_npz
 from espalier.hubs.inputs import Standardisation, feature_images
 from espalier.hubs.methods import changes_of
 from espalier.hubs.options import HubRecipe
@@ -25,7 +24,6 @@ from espalier.jobs import job_threads
 from espalier.models.fitting import build_network
 from espalier.provenance import provenance
 
-FilePath = str | os.PathLike[str]
 Options = Mapping[str, Any]
 
 

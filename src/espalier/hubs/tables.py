@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ import torch
 
 from espalier.data.prepared import read_dataset
 from espalier.devices import prepare_device
-from espalier.files import read_json, read_npz, read_table, write_json, write_table
+from espalier.files import FilePath, read_json, read_npz, read_table, write_json, write_table
 from espalier.hubs.centrality import laplacian_centrality
 from espalier.hubs.formation import (
     ablation_curves,
@@ -29,7 +28,6 @@ from espalier.hubs.training import accuracy
 from espalier.jobs import job_threads
 from espalier.provenance import provenance
 
-FilePath = str | os.PathLike[str]
 Options = Mapping[str, Any]
 _LAST_EPOCHS = 10
 _REPLICATES = 200

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from espalier.errors import DataError
+from espalier.models.evaluation_mode import in_evaluation_mode
 
 
 def require_logits(
@@ -19,10 +20,8 @@ def require_logits(
         DataError: the network does not take the images, or does not return (2, num_classes).
     """
     _require_channels(name, model, input_shape)
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.no_grad():
+        with in_evaluation_mode(model), torch.no_grad():
             logits = model(torch.zeros(2, *input_shape))
     except Exception as error:
         channels, height, width = input_shape
@@ -30,9 +29,6 @@ def require_logits(
             f"{name} does not take {height}x{width} images of {channels} channels: "
             f"{type(error).__name__}: {error}"
         ) from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
     if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise DataError(

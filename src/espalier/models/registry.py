@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 _NOT_MODELS = {
+    "evaluation_mode",
     "extension_models",
     "fitting",
     "forward_check",

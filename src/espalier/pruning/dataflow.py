@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from espalier.errors import ConfigurationError
+from espalier.models.evaluation_mode import in_evaluation_mode
 
 Units = NDArray[np.int64]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -247,18 +248,14 @@ def trace(model: nn.Module) -> Dataflow:
                 f"layer {name} is parametrised; call "
                 "torch.nn.utils.parametrize.remove_parametrizations on it first"
             )
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        graph = fx.Tracer().trace(model)
+        with in_evaluation_mode(model):
+            graph = fx.Tracer().trace(model)
     except Exception as error:
         raise ConfigurationError(
             f"torch.fx cannot trace {type(model).__name__}: {error}. Its forward pass must not "
             "decide by the values of tensors"
         ) from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
     return _Reader(model, graph).read()
 
 

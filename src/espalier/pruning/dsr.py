@@ -29,6 +29,7 @@ from torch import Tensor
 from espalier.errors import ConfigurationError
 from espalier.pruning.contract import Request
 from espalier.pruning.during import Horizon, LiveTensors
+from espalier.pruning.option_checks import require_one_of, require_period, require_share
 from espalier.pruning.rewiring import (
     TOPOLOGIES,
     AdjustedGrowth,
@@ -43,9 +44,6 @@ from espalier.pruning.rewiring import (
     initial_masks,
     kept_counts,
     normalised,
-    require_choice,
-    require_period,
-    require_share,
     stored_value,
 )
 from espalier.pruning.selection import largest
@@ -89,8 +87,8 @@ class Options:
     counts: str = "exact"
 
     def __post_init__(self) -> None:
-        require_choice("initial", self.initial, TOPOLOGIES)
-        require_choice("rule", self.rule, ("original", PORT))
+        require_one_of("initial", self.initial, TOPOLOGIES)
+        require_one_of("rule", self.rule, ("original", PORT))
         if not 0 < self.threshold < math.inf:
             raise ConfigurationError(
                 f"threshold is {self.threshold}; it doubles and halves, so it must be positive"
@@ -98,7 +96,7 @@ class Options:
         if self.rate is not None:
             require_share("rate", self.rate)
         require_period(self.period, ("epoch", "growing"))
-        require_choice("counts", self.counts, ("exact", "published"))
+        require_one_of("counts", self.counts, ("exact", "published"))
         if self.counts == "published" and self.rule == "original":
             raise ConfigurationError(
                 f"counts 'published' belongs to rule {PORT!r}; the original's total is exact"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from espalier.errors import ConfigurationError, unknown_name
+from espalier.errors import ConfigurationError
 from espalier.pruning.contract import Request
 from espalier.pruning.densities import (
     bernoulli_masks,
@@ -21,6 +21,7 @@ from espalier.pruning.densities import (
     random_masks,
     uncapped_densities,
 )
+from espalier.pruning.option_checks import require_one_of
 
 WHEN = "before"
 
@@ -48,10 +49,8 @@ class Options:
     budget: str = "exact"
 
     def __post_init__(self) -> None:
-        if self.densities not in ("capped", "published"):
-            raise unknown_name("densities", self.densities, ("capped", "published"))
-        if self.counts not in ("exact", "bernoulli"):
-            raise unknown_name("counts", self.counts, ("exact", "bernoulli"))
+        require_one_of("densities", self.densities, ("capped", "published"))
+        require_one_of("counts", self.counts, ("exact", "bernoulli"))
         check_plus_options(self.last_at_least, self.budget)
         plain = not self.dense_first and self.last_at_least == 0 and self.budget == "exact"
         if self.densities == "published" and not plain:

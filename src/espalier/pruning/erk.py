@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from espalier.errors import ConfigurationError, unknown_name
+from espalier.errors import ConfigurationError
 from espalier.pruning.contract import Request
 from espalier.pruning.densities import (
     bernoulli_masks,
@@ -20,6 +20,7 @@ from espalier.pruning.densities import (
     keep_counts,
     random_masks,
 )
+from espalier.pruning.option_checks import require_one_of
 
 WHEN = "before"
 
@@ -47,8 +48,7 @@ class Options:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.power_scale) and self.power_scale >= 0):
             raise ConfigurationError(f"power_scale is {self.power_scale}; it is 0 or more")
-        if self.counts not in ("exact", "bernoulli"):
-            raise unknown_name("counts", self.counts, ("exact", "bernoulli"))
+        require_one_of("counts", self.counts, ("exact", "bernoulli"))
         check_plus_options(self.last_at_least, self.budget)
 
 

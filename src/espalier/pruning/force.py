@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from espalier.pruning.contract import Request
+from espalier.pruning.option_checks import require_at_least, require_one_of
 from espalier.pruning.saliency import (
     BATCH_NORM_MODES,
     first_batches,
     masks_step_by_step,
     mean_gradients,
-    require_at_least,
-    require_one_of,
     scores_of_the_dense_network,
     write_masked,
 )

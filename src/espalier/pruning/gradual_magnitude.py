@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from espalier.errors import ConfigurationError, DataError, unknown_name
+from espalier.errors import ConfigurationError, DataError
 from espalier.pruning.contract import Request
 from espalier.pruning.during import Horizon, LiveTensors
-from espalier.pruning.selection import RULES, select, select_remaining
+from espalier.pruning.option_checks import require_one_of
+from espalier.pruning.selection import RULES, SCOPES, select, select_remaining
 
 WHEN = "during"
 
@@ -64,12 +65,9 @@ class Options:
             )
         if self.period < 1:
             raise ConfigurationError(f"period is {self.period}; it is 1 step or more")
-        if self.scope not in ("layer", "global"):
-            raise unknown_name("scope", self.scope, ("layer", "global"))
-        if self.schedule not in _SCHEDULES:
-            raise unknown_name("schedule", self.schedule, _SCHEDULES)
-        if self.counts not in RULES:
-            raise unknown_name("counting rule", self.counts, RULES)
+        require_one_of("scope", self.scope, SCOPES)
+        require_one_of("schedule", self.schedule, _SCHEDULES)
+        require_one_of("counts", self.counts, RULES)
 
 
 def cubic_sparsity(

@@ -28,14 +28,13 @@ from torch.nn import functional
 
 from espalier.errors import DataError
 from espalier.pruning.contract import Request
+from espalier.pruning.option_checks import require_at_least, require_one_of
 from espalier.pruning.saliency import (
     BATCH_NORM_MODES,
     all_batches,
     first_batches,
     prepare,
     redraw_xavier,
-    require_at_least,
-    require_one_of,
 )
 from espalier.pruning.selection import RULES, require_finite, select
 

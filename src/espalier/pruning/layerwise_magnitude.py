@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from espalier.errors import unknown_name
 from espalier.pruning.contract import Request
+from espalier.pruning.option_checks import require_one_of
 from espalier.pruning.selection import RULES, select
 
 WHEN = "after"
@@ -29,8 +29,7 @@ class Options:
     counts: str = "exact"
 
     def __post_init__(self) -> None:
-        if self.counts not in RULES:
-            raise unknown_name("counting rule", self.counts, RULES)
+        require_one_of("counts", self.counts, RULES)
 
 
 def scores(request: Request, options: Options) -> dict[str, Tensor]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from espalier.errors import ConfigurationError, unknown_name
+from espalier.errors import ConfigurationError
 from espalier.pruning.contract import Request
-from espalier.pruning.selection import RULES, select, select_remaining
+from espalier.pruning.option_checks import require_one_of
+from espalier.pruning.selection import RULES, SCOPES, select, select_remaining
 
 WHEN = "during"
 
@@ -46,10 +47,8 @@ class Options:
         _check_fraction(self.fraction)
         if self.rewind_epoch < 0:
             raise ConfigurationError(f"rewind_epoch is {self.rewind_epoch}; it is 0 or more")
-        if self.scope not in ("global", "layer"):
-            raise unknown_name("scope", self.scope, ("global", "layer"))
-        if self.counts not in RULES:
-            raise unknown_name("counting rule", self.counts, RULES)
+        require_one_of("scope", self.scope, SCOPES)
+        require_one_of("counts", self.counts, RULES)
 
 
 def level_densities(sparsities: Iterable[float], fraction: float = 0.2) -> list[float]:

@@ -28,13 +28,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from espalier.errors import ConfigurationError
 from espalier.pruning.contract import PRUNABLE_LAYERS, Request
+from espalier.pruning.option_checks import require_at_least, require_one_of
 from espalier.pruning.saliency import (
     all_batches,
     exponential_sparsities,
     full_masks,
     prepare,
-    require_at_least,
-    require_one_of,
     select_among_kept,
 )
 from espalier.pruning.selection import RULES, require_finite

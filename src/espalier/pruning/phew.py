@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from espalier.errors import ConfigurationError
 from espalier.pruning.contract import Request
 from espalier.pruning.dataflow import Step, trace
+from espalier.pruning.option_checks import require_at_least, require_one_of
 from espalier.pruning.random_walks import Site, expected_visits, walk_blocks
-from espalier.pruning.saliency import require_at_least, require_one_of
 from espalier.pruning.selection import keep_count, largest, require_finite
 
 WHEN = "before"

@@ -11,13 +11,13 @@ one on another device, draws the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from espalier.errors import ConfigurationError, DataError, unknown_name
+from espalier.errors import DataError
 from espalier.pruning.densities import (
     er_densities,
     erk_densities,
@@ -387,26 +387,3 @@ def initial_masks(
     shapes = {name: tuple(weight.shape) for name, weight in parameters.items()}
     counts = keep_counts(shapes, TOPOLOGIES[topology](shapes, 1 - sparsity), sparsity)
     return random_masks(shapes, counts, seed, algorithm)
-
-
-def require_choice(name: str, value: str, known: Iterable[str]) -> None:
-    """Raise a ConfigurationError unless `value` is one of the known ones."""
-    if value not in known:
-        raise unknown_name(f"value of {name}", value, known)
-
-
-def require_share(name: str, value: float) -> None:
-    """Raise a ConfigurationError unless `value` is in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ConfigurationError(f"{name} is {value}; it is a share, in [0, 1]")
-
-
-def require_period(value: int | str, words: Iterable[str] = ("epoch",)) -> None:
-    """Raise a ConfigurationError unless `value` is a positive number of steps or a known word."""
-    if isinstance(value, str) and value in words:
-        return
-    if isinstance(value, str) or value < 1 or value != int(value):
-        listing = " or ".join(repr(word) for word in words)
-        raise ConfigurationError(
-            f"period is {value!r}; use a number of steps, at least 1, or {listing}"
-        )

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from espalier.pruning.contract import Request
 from espalier.pruning.during import Horizon, LiveTensors
+from espalier.pruning.option_checks import require_one_of, require_period, require_share
 from espalier.pruning.rewiring import (
     TOPOLOGIES,
     Rewired,
@@ -33,9 +34,6 @@ from espalier.pruning.rewiring import (
     grow_largest,
     initial_masks,
     kept_counts,
-    require_choice,
-    require_period,
-    require_share,
 )
 from espalier.pruning.selection import require_finite
 from espalier.seeds import torch_generator
@@ -66,11 +64,11 @@ class Options:
     tie_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        require_choice("initial", self.initial, TOPOLOGIES)
+        require_one_of("initial", self.initial, TOPOLOGIES)
         require_share("rate", self.rate)
         require_period(self.period)
         require_share("end", self.end)
-        require_choice("counts", self.counts, ("floor", "ceil"))
+        require_one_of("counts", self.counts, ("floor", "ceil"))
         require_share("tie_noise", self.tie_noise)
 
 

@@ -19,25 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from espalier.errors import ConfigurationError, DataError, unknown_name
+from espalier.errors import ConfigurationError, DataError
 from espalier.pruning.contract import Request
 from espalier.pruning.selection import require_finite, select, select_remaining
 
 BATCH_NORM_MODES = ("train", "eval")
 StepScores = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], dict[str, Tensor]]
-
-
-def require_one_of(option: str, value: str, known: Iterable[str]) -> None:
-    """Raise a ConfigurationError unless `value` is one of the values an option knows."""
-    choices = tuple(known)
-    if value not in choices:
-        raise unknown_name(f"value of {option}", value, choices)
-
-
-def require_at_least(option: str, value: float, minimum: float) -> None:
-    """Raise a ConfigurationError unless `value` is a number of `minimum` or more."""
-    if not value >= minimum:
-        raise ConfigurationError(f"{option} is {value}; it must be at least {minimum}")
 
 
 def prepare(request: Request, batch_norm: str) -> None:

@@ -18,6 +18,9 @@ from espalier.errors import ConfigurationError, DataError, unknown_name
 # Guards floor(sparsity * n) against products such as 0.29 * 100 = 28.999999999999996.
 _ROUNDING = 1e-9
 
+SCOPES = ("global", "layer")
+"""What is ranked together: all weights, or each parameter's own."""
+
 
 def keep_count(total: int, sparsity: float) -> int:
     """Return how many of `total` weights stay: total - floor(sparsity * total)."""
@@ -101,10 +104,7 @@ def select(
         ConfigurationError: unknown scope or rule, or no weight would stay.
         DataError: a score is not finite; the message names the layer.
     """
-    if rule not in RULES:
-        raise unknown_name("counting rule", rule, RULES)
-    if scope not in ("global", "layer"):
-        raise unknown_name("scope", scope, ("global", "layer"))
+    _check_words(scope, rule)
     require_finite(scores)
     sizes = {name: values.numel() for name, values in scores.items()}
     if scope == "layer":
@@ -154,10 +154,7 @@ def select_remaining(
         ConfigurationError: unknown scope or rule, or no weight would stay.
         DataError: a score is not finite, or `masks` keep fewer weights than shall stay.
     """
-    if rule not in RULES:
-        raise unknown_name("counting rule", rule, RULES)
-    if scope not in ("global", "layer"):
-        raise unknown_name("scope", scope, ("global", "layer"))
+    _check_words(scope, rule)
     require_finite(scores)
     sizes = {name: values.numel() for name, values in scores.items()}
     left = {name: int(masks[name].count_nonzero()) for name in scores}
@@ -194,6 +191,13 @@ def select_remaining(
             f"sparsity {sparsity} would leave none of {sum(sizes.values())} weights; lower it"
         )
     return {name: kept[name].reshape(values.shape) for name, values in scores.items()}
+
+
+def _check_words(scope: str, rule: str) -> None:
+    if rule not in RULES:
+        raise unknown_name("counting rule", rule, RULES)
+    if scope not in SCOPES:
+        raise unknown_name("scope", scope, SCOPES)
 
 
 def _by_rule(rule: str, values: Tensor, density: float) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from espalier.pruning.contract import Request
 from espalier.pruning.during import Horizon, LiveTensors
+from espalier.pruning.option_checks import require_one_of, require_period, require_share
 from espalier.pruning.rewiring import (
     TOPOLOGIES,
     Draw,
@@ -29,9 +30,6 @@ from espalier.pruning.rewiring import (
     exact_draw,
     floor_count,
     initial_masks,
-    require_choice,
-    require_period,
-    require_share,
 )
 from espalier.seeds import torch_generator
 
@@ -63,11 +61,11 @@ class Options:
     counts: str = "exact"
 
     def __post_init__(self) -> None:
-        require_choice("initial", self.initial, TOPOLOGIES)
+        require_one_of("initial", self.initial, TOPOLOGIES)
         require_share("zeta", self.zeta)
         require_period(self.period)
-        require_choice("new_weights", self.new_weights, _NEW_WEIGHT_SD)
-        require_choice("counts", self.counts, _COUNTS)
+        require_one_of("new_weights", self.new_weights, _NEW_WEIGHT_SD)
+        require_one_of("counts", self.counts, _COUNTS)
 
 
 def drop(weights: Tensor, mask: Tensor, zeta: float, counts: str = "exact") -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from espalier.pruning.contract import Request
 from espalier.pruning.during import Horizon, LiveTensors
+from espalier.pruning.option_checks import require_one_of, require_period, require_share
 from espalier.pruning.rewiring import (
     TOPOLOGIES,
     Draw,
@@ -34,9 +35,6 @@ from espalier.pruning.rewiring import (
     exact_draw,
     initial_masks,
     kept_counts,
-    require_choice,
-    require_period,
-    require_share,
 )
 from espalier.seeds import torch_generator
 
@@ -64,10 +62,10 @@ class Options:
     growth: str = "random"
 
     def __post_init__(self) -> None:
-        require_choice("initial", self.initial, TOPOLOGIES)
+        require_one_of("initial", self.initial, TOPOLOGIES)
         require_share("rate", self.rate)
         require_period(self.period)
-        require_choice("growth", self.growth, ("random", "random_unfired", "random_bernoulli"))
+        require_one_of("growth", self.growth, ("random", "random_unfired", "random_bernoulli"))
 
 
 def rewire(

@@ -27,6 +27,7 @@ from torch import Tensor
 from espalier.errors import ConfigurationError
 from espalier.pruning.contract import Request
 from espalier.pruning.during import Horizon, LiveTensors
+from espalier.pruning.option_checks import require_one_of, require_period, require_share
 from espalier.pruning.rewiring import (
     TOPOLOGIES,
     AdjustedGrowth,
@@ -40,9 +41,6 @@ from espalier.pruning.rewiring import (
     initial_masks,
     kept_counts,
     normalised,
-    require_choice,
-    require_period,
-    require_share,
 )
 from espalier.pruning.selection import require_finite
 
@@ -74,11 +72,11 @@ class Options:
     counts: str = "exact"
 
     def __post_init__(self) -> None:
-        require_choice("initial", self.initial, TOPOLOGIES)
+        require_one_of("initial", self.initial, TOPOLOGIES)
         require_share("rate", self.rate)
         require_period(self.period)
-        require_choice("redistribution", self.redistribution, ("momentum", "none"))
-        require_choice("counts", self.counts, ("exact", "adjusted"))
+        require_one_of("redistribution", self.redistribution, ("momentum", "none"))
+        require_one_of("counts", self.counts, ("exact", "adjusted"))
         if self.counts == "adjusted" and self.redistribution == "none":
             raise ConfigurationError(
                 "counts 'adjusted' corrects what is redistributed; with redistribution 'none' "

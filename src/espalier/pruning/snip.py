@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from espalier.pruning.contract import Request
+from espalier.pruning.option_checks import require_at_least, require_one_of
 from espalier.pruning.saliency import (
     BATCH_NORM_MODES,
     first_batches,
     mean_gradients,
     prepare,
     redraw_xavier,
-    require_at_least,
-    require_one_of,
 )
 from espalier.pruning.selection import RULES, require_finite, select
 from espalier.seeds import torch_generator

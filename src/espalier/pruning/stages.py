@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from espalier.data.inputs import Normalisation
 from espalier.data.prepared import PreparedDataset, read_dataset
 from espalier.data.splits import split_dataset
 from espalier.devices import prepare_device
+from espalier.files import FilePath
 from espalier.jobs import job_threads
 from espalier.models.fitting import build_network
 from espalier.provenance import provenance
@@ -25,7 +25,6 @@ from espalier.pruning.report import collapsed_layers
 from espalier.training.checkpoints import load_tensors
 from espalier.training.state import read_training_state
 
-FilePath = str | os.PathLike[str]
 Options = Mapping[str, Any]
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from espalier.errors import ConfigurationError
 from espalier.pruning.contract import Request
+from espalier.pruning.option_checks import require_at_least, require_one_of
 from espalier.pruning.saliency import (
     BATCH_NORM_MODES,
     all_batches,
@@ -28,8 +29,6 @@ from espalier.pruning.saliency import (
     exponential_sparsities,
     full_masks,
     prepare,
-    require_at_least,
-    require_one_of,
     select_among_kept,
     write_masked,
 )

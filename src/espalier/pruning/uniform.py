@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from espalier.errors import ConfigurationError, unknown_name
+from espalier.errors import ConfigurationError
 from espalier.pruning.contract import Request
 from espalier.pruning.densities import (
     bernoulli_masks,
@@ -21,7 +21,8 @@ from espalier.pruning.densities import (
     uniform_densities,
     uniform_scores,
 )
-from espalier.pruning.selection import select
+from espalier.pruning.option_checks import require_one_of
+from espalier.pruning.selection import SCOPES, select
 
 WHEN = "before"
 
@@ -46,10 +47,8 @@ class Options:
     last_at_least: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.scope not in ("layer", "global"):
-            raise unknown_name("scope", self.scope, ("layer", "global"))
-        if self.counts not in ("exact", "bernoulli"):
-            raise unknown_name("counts", self.counts, ("exact", "bernoulli"))
+        require_one_of("scope", self.scope, SCOPES)
+        require_one_of("counts", self.counts, ("exact", "bernoulli"))
         check_plus_options(self.last_at_least)
         plain = self.counts == "exact" and not self.dense_first and self.last_at_least == 0
         if self.scope == "global" and not plain:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 from espalier.lazy import lazily
 
 if TYPE_CHECKING:
-    from espalier.sculpting.functions import (
+    from espalier.sculpting.function_families import (
         FAMILIES,
-        FunctionGraph,
         published_function,
         published_functions,
-        read_function,
     )
+    from espalier.sculpting.functions import FunctionGraph, read_function
     from espalier.sculpting.masked_networks import masks_of, network_modules
     from espalier.sculpting.module_graph import module_hierarchy, write_module_graphml
     from espalier.sculpting.module_stability import module_null_test, seed_stability
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from espalier.sculpting.training import Recipe, Streams, Trained, Training, train_networks
 
 _HOMES = {
-    "FAMILIES": "functions",
+    "FAMILIES": "function_families",
     "RULES": "pruning",
     "FunctionGraph": "functions",
     "Grid": "pruning",
@@ -64,8 +63,8 @@ _HOMES = {
     "network_of": "networks",
     "path_products": "structure",
     "published_densities": "published_recipes",
-    "published_function": "functions",
-    "published_functions": "functions",
+    "published_function": "function_families",
+    "published_functions": "function_families",
     "published_recipe": "published_recipes",
     "published_success": "published_recipes",
     "published_widths": "published_recipes",

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from espalier.errors import ConfigurationError, unknown_name
-from espalier.sculpting.functions import FAMILIES, published_functions
+from espalier.sculpting.function_families import FAMILIES, published_functions
 
 DIGIT_FUNCTIONS = (
     "two-digits-mnist", "two-digits-digits", "digit-xor-mnist", "digit-xor-digits",

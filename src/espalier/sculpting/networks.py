@@ -80,6 +80,16 @@ class Network:
         """Share of the edges that is live."""
         return len(self.edges) / self.total_edges
 
+    @property
+    def live_size(self) -> int:
+        """Number of edges of the dense network without the hidden units that have no edge."""
+        source, target = self.endpoints()
+        has_edge = np.zeros(sum(self.widths), bool)
+        has_edge[source] = has_edge[target] = True
+        units = unit_offsets(self.widths)
+        live = [int(has_edge[a:b].sum()) for a, b in pairwise(units[1:-1])]
+        return sum(a * b for a, b in pairwise([self.widths[0], *live, self.widths[-1]]))
+
     def endpoints(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the source and the target of each live edge, as unit numbers, inputs first."""
         offsets, units = edge_offsets(self.widths), unit_offsets(self.widths)

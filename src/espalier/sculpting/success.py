@@ -18,15 +18,14 @@ import pandas as pd
 from scipy import stats
 
 from espalier.errors import DataError, unknown_name
-from espalier.sculpting.functions import (
+from espalier.sculpting.function_families import (
     FAMILIES,
-    FunctionGraph,
-    Subfunction,
     function_overlap,
     function_use,
     published_function,
     published_functions,
 )
+from espalier.sculpting.functions import FunctionGraph, Subfunction
 from espalier.sculpting.modules import Modules, detect_modules
 from espalier.sculpting.tasks import DIGIT_SOURCES, DIGIT_TASKS, digit_of_input
 
@@ -274,6 +273,10 @@ def _check_fit(graph: FunctionGraph, modules: Modules) -> None:
 # -- the true hierarchy --------------------------------------------------------------------------
 
 
+OUTCOMES = ("found", "merged", "split", "split and merged", "missed")
+"""What becomes of a sub-function, see `SubfunctionMatch`."""
+
+
 @dataclass(frozen=True)
 class SubfunctionMatch:
     """What became of a sub-function.
@@ -464,6 +467,7 @@ def _reached(start: object, holds: Mapping, edges: set[tuple], kind: str) -> fro
 
 __all__ = [
     "CRITERIA",
+    "OUTCOMES",
     "SUCCESS_COLUMNS",
     "HierarchyComparison",
     "SubfunctionMatch",

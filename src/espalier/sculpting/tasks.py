@@ -20,12 +20,8 @@ import numpy as np
 from espalier.data import prepare
 from espalier.data.prepare import all_mirrors
 from espalier.errors import ConfigurationError, DataError, unknown_name
-from espalier.sculpting.functions import (
-    FunctionGraph,
-    published_function,
-    published_functions,
-    read_function,
-)
+from espalier.sculpting.function_families import published_function, published_functions
+from espalier.sculpting.functions import FunctionGraph, read_function
 from espalier.seeds import numpy_generator
 
 DIGIT_TASKS = ("two-digits", "digit-xor")

@@ -37,8 +37,10 @@ CHECKPOINT_LOSSES = ("mean", "published")
 UNIT_SCORES = ("mean_of_absolute", "absolute_of_mean")
 ENGINES = ("auto", "edges", "stacked")
 
-# Where the engines are about equally fast on one core: benchmarks/sculpting.py.
-FEW_EDGES, SPARSE = 8192, 0.1
+# Where the engines are about equally fast on one core: a number of edges, less in large batches,
+# where the start of a matrix product costs little per row; and a density among the units that have
+# edges. benchmarks/sculpting.py measures the first.
+FEW_EDGES, FEW_EDGES_TIMES_BATCH, SPARSE = 8192, 512 * 1024, 0.05
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ def train_networks(
             row's loss|, or "absolute_of_mean", the absolute value of the mean (Patil et al. 2023,
             equation 1, read as the loss over all the data). A unit without live input scores 0.
         engine: "edges", "stacked" or "auto": the faster one for each network by itself:
-            "edges" on a CPU for at most 8192 live edges or a density of at most 0.1.
+            "edges" on a CPU for at most 8192 live edges (2048 in batches of 256) or a density of
+            at most 0.05 among the units that have edges.
         device: of the engine "stacked"; on anything but "cpu", "auto" means "stacked".
         threads: threads of the engine "edges"; they change no result.
         max_bytes: what random numbers, stacked networks and activations may take at a time;
@@ -182,7 +185,7 @@ def train_networks(
     for index, training in enumerate(trainings):
         network = training.network
         _check_fit(network, task)
-        chosen = engine if engine != "auto" else _faster_engine(network, device)
+        chosen = engine if engine != "auto" else _faster_engine(training, device)
         groups[chosen, network.widths, training.recipe, network.weights.dtype].append(index)
     results: list[Trained | None] = [None] * len(trainings)
     for (chosen, *_), members in groups.items():
@@ -206,12 +209,13 @@ def _check_fit(network: Network, task: Task) -> None:
         )
 
 
-def _faster_engine(network: Network, device: str) -> str:
-    """Choose by the network alone, so that its company cannot change the engine."""
+def _faster_engine(training: Training, device: str) -> str:
+    """Choose by the training alone, so that its company cannot change the engine."""
     if device != "cpu":
         return "stacked"
-    few = len(network.edges) <= FEW_EDGES or network.density <= SPARSE
-    return "edges" if few else "stacked"
+    network, edges = training.network, len(training.network.edges)
+    few = min(FEW_EDGES, FEW_EDGES_TIMES_BATCH // training.recipe.batch_size)
+    return "edges" if edges <= max(few, SPARSE * network.live_size) else "stacked"
 
 
 def noise_of(recipe: Recipe, task: Task) -> float:

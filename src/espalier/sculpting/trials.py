@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from espalier.errors import DataError
-from espalier.files import read_npz
+from espalier.files import FilePath, read_npz
 from espalier.sculpting.modules import Modules, detect_modules
 from espalier.sculpting.networks import Network
 
-FilePath = str | os.PathLike[str]
 Options = Mapping[str, Any]
 
 

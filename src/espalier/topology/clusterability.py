@@ -19,6 +19,7 @@ from scipy.sparse.linalg import eigsh
 
 from espalier.errors import ConfigurationError, DataError, EspalierError, unknown_name
 from espalier.seeds import numpy_generator
+from espalier.topology.matrices import absolute_matrix, shape_of
 
 CONVENTIONS = ("definition", "published")
 NULLS = ("shuffle", "shuffle-nonzero")
@@ -100,7 +101,7 @@ def unit_graph(weights: Sequence[np.ndarray | sparse.csr_array]) -> sparse.csr_a
         DataError: no layer, layers that do not fit each other, or a value that is not finite.
     """
     layers = _layers(weights)
-    sizes = [_shape(layers[0])[0], *(_shape(layer)[1] for layer in layers)]
+    sizes = [shape_of(layers[0])[0], *(shape_of(layer)[1] for layer in layers)]
     start = np.concatenate([[0], np.cumsum(sizes)])
     rows, columns, values = [], [], []
     for k, layer in enumerate(layers):
@@ -154,19 +155,6 @@ def n_cut(
     return float(np.sum(np.maximum(np.bincount(cluster, degree[member]) - inside, 0) / volume))
 
 
-def relaxed_lower_bound(adjacency: sparse.csr_array | np.ndarray, k: int) -> float:
-    """Sum of the k smallest eigenvalues of the normalised Laplacian, isolated units left out.
-
-    Raises:
-        ConfigurationError: k is not between 1 and the number of units with edges.
-        EspalierError: the iteration for a large graph did not converge.
-    """
-    matrix = sparse.csr_array(adjacency)
-    kept = np.flatnonzero(_degrees(matrix))
-    values, _ = _smallest_eigenpairs(_without_isolated(matrix, kept), _checked_k(k, kept.size))
-    return float(values.sum())
-
-
 def spectral_clusters(
     adjacency: sparse.csr_array | np.ndarray,
     k: int,
@@ -208,7 +196,7 @@ def spectral_clusters(
     values, vectors = _smallest_eigenpairs(inner, k)
     points = vectors / np.sqrt(_degrees(inner))[:, None]
     found = _k_means(points, k, restarts, numpy_generator(seed, "clusterability", "k-means"))
-    labels = np.full(_shape(matrix)[0], -1, np.int64)
+    labels = np.full(shape_of(matrix)[0], -1, np.int64)
     labels[kept] = found
     return Clusters(
         n_cut(matrix, labels, convention),
@@ -241,7 +229,7 @@ def shuffled_weights(
         raise unknown_name("null", null, NULLS)
     result = []
     for layer in _layers(weights):
-        shape = _shape(layer)
+        shape = shape_of(layer)
         values = rng.permutation(layer.data)
         if null == "shuffle-nonzero":
             result.append(sparse.csr_array((values, layer.indices, layer.indptr), shape=shape))
@@ -357,7 +345,7 @@ def _smallest_eigenpairs(matrix: sparse.csr_array, k: int) -> tuple[np.ndarray, 
     Components are taken one at a time: the eigenvalue 0 is simple in each, so that the iteration
     for large ones finds as many zeros as there are components.
     """
-    units = _shape(matrix)[0]
+    units = shape_of(matrix)[0]
     scale = 1 / np.sqrt(_degrees(matrix))
     count, label = csgraph.connected_components(matrix, directed=False)
     values: list[float] = []
@@ -380,7 +368,7 @@ def _smallest_eigenpairs(matrix: sparse.csr_array, k: int) -> tuple[np.ndarray, 
 
 
 def _largest_eigenpairs(matrix: sparse.csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
-    size = _shape(matrix)[0]
+    size = shape_of(matrix)[0]
     if size <= DENSE_UNITS or k >= size - 1:
         values, vectors = np.linalg.eigh(matrix.toarray())
         return values[::-1][:k], vectors[:, ::-1][:, :k]
@@ -471,17 +459,13 @@ def _layers(weights: Sequence[np.ndarray | sparse.csr_array]) -> list[sparse.csr
     for k, weight in enumerate(weights):
         if getattr(weight, "ndim", 0) != 2:
             raise DataError(f"layer {k} is not an (inputs, outputs) matrix")
-        layer = sparse.csr_array(weight, dtype=np.float64, copy=True)
-        layer.sum_duplicates()
-        if not np.isfinite(layer.data).all():
-            raise DataError(f"layer {k}: a weight is not finite")
-        layer.data = np.abs(layer.data)
+        layer = absolute_matrix(weight, f"layer {k}")
         layer.eliminate_zeros()
         layers.append(layer)
     for k, (before, after) in enumerate(pairwise(layers)):
-        if _shape(before)[1] != _shape(after)[0]:
+        if shape_of(before)[1] != shape_of(after)[0]:
             raise DataError(
-                f"layer {k} has {_shape(before)[1]} outputs, layer {k + 1} {_shape(after)[0]} "
+                f"layer {k} has {shape_of(before)[1]} outputs, layer {k + 1} {shape_of(after)[0]} "
                 "inputs"
             )
     return layers
@@ -489,7 +473,7 @@ def _layers(weights: Sequence[np.ndarray | sparse.csr_array]) -> list[sparse.csr
 
 def _symmetric(adjacency: sparse.csr_array | np.ndarray) -> sparse.csr_array:
     matrix = sparse.csr_array(adjacency, dtype=np.float64)
-    rows, columns = _shape(matrix)
+    rows, columns = shape_of(matrix)
     if rows != columns or abs(matrix - matrix.T).max() > 0:
         raise DataError("the graph to cluster must be a symmetric matrix, as unit_graph gives")
     if not np.isfinite(matrix.data).all() or (matrix.data < 0).any():
@@ -509,8 +493,3 @@ def _checked_k(k: int, units: int) -> int:
     if not 1 <= k <= units:
         raise ConfigurationError(f"k is {k}; {units} units have edges, so it must be 1 to {units}")
     return k
-
-
-def _shape(matrix: sparse.csr_array) -> tuple[int, int]:
-    shape: Any = matrix.shape
-    return int(shape[0]), int(shape[1])

@@ -20,6 +20,7 @@ from espalier.seeds import numpy_generator
 from espalier.topology.blocks import checked_blocks
 from espalier.topology.csr_kernels import UndirectedGraph, undirected
 from espalier.topology.degrees import NodeFields, degree_fields
+from espalier.topology.exact_sums import exact_dot
 from espalier.topology.motifs import subgraph_counts
 
 DIRECTIONS = ("incoming", "outgoing", "total")
@@ -177,7 +178,7 @@ def degree_assortativity(
         torch.from_numpy(at_source.astype(np.float64))
     )
     # Sums of integers below 2^53 are exact in float64, and every product is an integer.
-    product = _exact_dot(arriving.numpy(), at_target)
+    product = exact_dot(arriving.numpy(), at_target)
     return _correlation(ends, incoming, outgoing, at_source, at_target, product)
 
 
@@ -199,7 +200,7 @@ def degree_assortativity_of_csr(adjacency: sparse.csr_array, ends: str = "undire
     incoming = np.bincount(adjacency.indices, minlength=nodes)
     at_source, at_target = _at_ends(ends, incoming, outgoing)
     source = np.repeat(np.arange(nodes), outgoing)
-    product = _exact_dot(at_source[source], at_target[adjacency.indices])
+    product = exact_dot(at_source[source], at_target[adjacency.indices])
     return _correlation(ends, incoming, outgoing, at_source, at_target, product)
 
 
@@ -347,15 +348,6 @@ def _at_ends(
     return by_name[first], by_name[second]
 
 
-def _exact_dot(first: np.ndarray, second: np.ndarray) -> int:
-    """Sum of products of integers (the first may be whole floats), without overflow."""
-    first, second = np.asarray(first, np.int64), np.asarray(second, np.int64)
-    largest = int(first.max(initial=0)) * int(second.max(initial=0))
-    if largest * first.size < 2**63:
-        return int(first @ second)
-    return sum(a * b for a, b in zip(first.tolist(), second.tolist(), strict=True))
-
-
 def _correlation(
     ends: str,
     incoming: np.ndarray,
@@ -372,14 +364,14 @@ def _correlation(
     if ends == "undirected":
         total = incoming + outgoing
         count, product = 2 * edges, 2 * product
-        sums = [_exact_dot(total, total)] * 2
-        squares = [_exact_dot(total * total, total)] * 2
+        sums = [exact_dot(total, total)] * 2
+        squares = [exact_dot(total * total, total)] * 2
     else:
         count = edges
-        sums = [_exact_dot(at_source, outgoing), _exact_dot(at_target, incoming)]
+        sums = [exact_dot(at_source, outgoing), exact_dot(at_target, incoming)]
         squares = [
-            _exact_dot(at_source * at_source, outgoing),
-            _exact_dot(at_target * at_target, incoming),
+            exact_dot(at_source * at_source, outgoing),
+            exact_dot(at_target * at_target, incoming),
         ]
     covariance = count * product - sums[0] * sums[1]
     variances = [count * square - s * s for square, s in zip(squares, sums, strict=True)]

@@ -320,53 +320,6 @@ def effective_sparsity(
     )
 
 
-def effective_masks_of_matrices(masks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Effective masks of a plain chain of dense layers.
-
-    Args:
-        masks: per layer an (in, out) boolean matrix; the outputs of one are the inputs of the next.
-
-    Returns:
-        Per layer an (in, out) boolean matrix.
-
-    Raises:
-        DataError: the layers do not fit each other.
-
-    Source: as `effective_connectivity`.
-    """
-    chain = _checked_chain(masks)
-    forward: list[Any] = [np.ones(chain[0].shape[0], bool)]
-    for mask in chain:
-        forward.append((mask & forward[-1][:, None]).any(axis=0))
-    backward: list[Any] = [np.ones(chain[-1].shape[1], bool)]
-    for mask in reversed(chain):
-        backward.append((mask & backward[-1]).any(axis=1))
-    backward.reverse()
-    return [
-        mask & reached[:, None] & reaching
-        for mask, reached, reaching in zip(chain, forward[:-1], backward[1:], strict=True)
-    ]
-
-
-def path_count_of_matrices(masks: Sequence[np.ndarray]) -> int:
-    """Number of input-to-output paths of a plain chain of dense layers, in integers.
-
-    Args:
-        masks: as in `effective_masks_of_matrices`.
-
-    Raises:
-        DataError: the layers do not fit each other.
-    """
-    chain = _checked_chain(masks)
-    counts = [1] * chain[0].shape[0]
-    for mask in chain:
-        following = [0] * mask.shape[1]
-        for source, target in zip(*(axis.tolist() for axis in np.nonzero(mask)), strict=True):
-            following[target] += counts[source]
-        counts = following
-    return sum(counts)
-
-
 def layer_node_count(effective: Sequence[np.ndarray], convention: str = "intended") -> int:
     """Effective nodes as the published node-path code counts them.
 
@@ -694,14 +647,3 @@ def _merged_entries(layer: Layer, block: Block) -> np.ndarray | None:
     ):
         return None
     return member.T
-
-
-def _checked_chain(masks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    if not masks or any(np.ndim(mask) != 2 for mask in masks):
-        raise DataError("a chain of dense layers is a list of (in, out) matrices, at least one")
-    for k, (before, after) in enumerate(itertools.pairwise(masks)):
-        if before.shape[1] != after.shape[0]:
-            raise DataError(
-                f"layer {k} has {before.shape[1]} outputs, layer {k + 1} {after.shape[0]} inputs"
-            )
-    return [np.asarray(mask, dtype=bool) for mask in masks]

@@ -17,13 +17,12 @@ from scipy import sparse
 from espalier.errors import DataError
 from espalier.topology import csr_kernels
 from espalier.topology.degrees import degree_fields_of_csr, local_counts
+from espalier.topology.exact_sums import exact_dot
 from espalier.topology.measures import CONNECTIVITY, NEEDS, Measures
 
 if TYPE_CHECKING:
     from espalier.graphs.layer_graph import LayerGraph
     from espalier.topology.motifs import FourVertexCounts
-
-_EXACT_INT64 = 1 << 62
 
 
 class ConnectedSets(NamedTuple):
@@ -119,7 +118,7 @@ def connected_sets(graph: csr_kernels.UndirectedGraph, four: bool = True) -> Con
         diamonds = int((common * (common - 1) // 2).sum())
         degree_on_edges = int(_sum_on_edges(indptr, indices, on_edge))
         cliques = int(_cliques(indptr, indices, on_edge))
-    path_ends = _whole_dot(degree - 1, _lower_sums(indptr, indices, degree - 1))
+    path_ends = exact_dot(degree - 1, _lower_sums(indptr, indices, degree - 1))
     counts = induced_counts(
         stars=binomial_sum(histogram, 3),
         paths=path_ends - 3 * triangles,
@@ -156,13 +155,6 @@ def _undirected_measures(
         found["motif3"] = sets.path + sets.triangle
         found["motif4"] = None if sets.four is None else sets.four.total
     return found
-
-
-def _whole_dot(a: np.ndarray, b: np.ndarray) -> int:
-    """Dot product of whole numbers, as a Python integer."""
-    if float(np.abs(a.astype(np.float64)) @ np.abs(b.astype(np.float64))) < _EXACT_INT64:
-        return int(np.dot(a.astype(np.int64), b.astype(np.int64)))
-    return sum(int(x) * int(y) for x, y in zip(a.tolist(), b.tolist(), strict=True))
 
 
 # -- compiled loops ----------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from espalier.topology.blocks import (
 )
 from espalier.topology.class_sums import ClassSums, class_sums
 from espalier.topology.degrees import NodeFields, degree_counts, degree_fields, edge_count
+from espalier.topology.exact_sums import EXACT_INT64
 from espalier.topology.operators import Adjacency, sizes
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ CLASS_BYTES = 64 << 20
 _CALL = 1 << 20
 _EXACT_FLOAT32 = 1 << 24
 _EXACT_FLOAT64 = 1 << 53
-_EXACT_INT64 = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ def _exact_dot(a: torch.Tensor, b: torch.Tensor) -> int:
     chunk = 1 << 20
     for start in range(0, a.numel(), chunk):
         x, y = a[start : start + chunk], b[start : start + chunk]
-        if float(x.abs() @ y.abs()) < _EXACT_INT64:
+        if float(x.abs() @ y.abs()) < EXACT_INT64:
             total += int((x.long() * y.long()).sum())
         else:
             total += sum(int(p) * int(q) for p, q in zip(x.tolist(), y.tolist(), strict=True))
@@ -484,7 +484,7 @@ class _Sweep:
                 batches, channels = chunk.stop - chunk.start, wedges[0].first.mask.shape[3]
                 layout = self._grouped_products(wedges, chunk)
                 adjacent = _adjacent(None, chunk, width)
-            if self._largest**2 * batches * channels * width >= _EXACT_INT64:
+            if self._largest**2 * batches * channels * width >= EXACT_INT64:
                 raise DataError(
                     f"degrees up to {self._largest} over {channels * width} pairs of channels are "
                     "too large to count exactly; lower class_bytes to count in smaller pieces"
@@ -863,7 +863,7 @@ def _scattered(matrix: torch.Tensor) -> torch.Tensor:
 
 def _weighted_sum(multiplicity: np.ndarray, values: np.ndarray) -> int:
     """Sum of products of whole numbers, as a Python integer."""
-    if float(multiplicity.ravel().astype(np.float64) @ values.ravel()) < _EXACT_INT64:
+    if float(multiplicity.ravel().astype(np.float64) @ values.ravel()) < EXACT_INT64:
         return int(np.vdot(multiplicity, values))
     pairs = zip(multiplicity.ravel().tolist(), values.ravel().tolist(), strict=True)
     return sum(m * v for m, v in pairs)

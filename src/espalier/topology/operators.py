@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,18 +24,6 @@ from espalier.topology.blocks import (
     input_channels,
     output_channels,
 )
-
-
-class SymmetricMatrix(Protocol):
-    """A symmetric matrix that can be multiplied with a vector on its device."""
-
-    size: int
-    dtype: torch.dtype
-    device: torch.device
-
-    def multiply(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the product with a (size,) vector."""
-        ...
 
 
 class Adjacency:

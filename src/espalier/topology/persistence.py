@@ -19,6 +19,7 @@ from scipy.sparse import csgraph
 from espalier.errors import ConfigurationError, DataError, unknown_name
 from espalier.graphs.encodings import MAX_BYTES, bipartite, encode
 from espalier.graphs.layer_graph import LayerGraph
+from espalier.topology.matrices import absolute_matrix, shape_of
 
 CONVENTIONS = ("definition", "published")
 SCALES = ("network", "layer")
@@ -126,7 +127,7 @@ def neural_persistence(
     scales = np.full(len(layers), largest.max()) if scale == "network" else largest
     results = []
     for layer, unit in zip(layers, scales, strict=True):
-        deaths = _deaths(layer, float(unit)) if unit else np.full(sum(_shape(layer)) - 1, np.nan)
+        deaths = _deaths(layer, float(unit)) if unit else np.full(sum(shape_of(layer)) - 1, np.nan)
         results.append(_layer(deaths, convention, p))
     return NeuralPersistence(
         tuple(results), np.where(scales > 0, scales, np.nan), convention, p, scale
@@ -206,7 +207,7 @@ def _layer(deaths: np.ndarray, convention: str, p: float) -> LayerPersistence:
 
 
 def _deaths(layer: sparse.csr_array, unit: float) -> np.ndarray:
-    inputs, outputs = _shape(layer)
+    inputs, outputs = shape_of(layer)
     if not layer.nnz:
         return np.zeros(inputs + outputs - 1)
     values: np.ndarray = layer.data
@@ -223,16 +224,14 @@ def _deaths(layer: sparse.csr_array, unit: float) -> np.ndarray:
 
 
 def _absolute(weight: np.ndarray | sparse.csr_array, layer: int) -> sparse.csr_array:
-    shape: tuple[int, ...] = np.shape(weight) if isinstance(weight, np.ndarray) else _shape(weight)
+    shape: tuple[int, ...] = (
+        np.shape(weight) if isinstance(weight, np.ndarray) else shape_of(weight)
+    )
     if len(shape) != 2 or 0 in shape:
         raise DataError(
             f"layer {layer}: expected an (inputs, outputs) matrix with both sides, got {shape}"
         )
-    matrix = sparse.csr_array(weight, dtype=np.float64, copy=True)
-    matrix.sum_duplicates()
-    if not np.isfinite(matrix.data).all():
-        raise DataError(f"layer {layer}: a weight is not finite")
-    matrix.data = np.abs(matrix.data)
+    matrix = absolute_matrix(weight, f"layer {layer}")
     matrix.eliminate_zeros()
     return matrix
 
@@ -244,15 +243,10 @@ def _with_biases(
         raise DataError(f"there are {len(layers)} layers and {len(biases)} biases")
     result = []
     for k, (layer, bias) in enumerate(zip(layers, biases, strict=True)):
-        if np.shape(bias) != (_shape(layer)[1],):
+        if np.shape(bias) != (shape_of(layer)[1],):
             raise DataError(
-                f"layer {k} has {_shape(layer)[1]} outputs, its bias is {np.shape(bias)}"
+                f"layer {k} has {shape_of(layer)[1]} outputs, its bias is {np.shape(bias)}"
             )
         row = _absolute(np.asarray(bias)[None], k)
         result.append(sparse.csr_array(sparse.vstack([layer, row], format="csr")))
     return result
-
-
-def _shape(matrix: sparse.csr_array) -> tuple[int, int]:
-    shape: Any = matrix.shape
-    return int(shape[0]), int(shape[1])

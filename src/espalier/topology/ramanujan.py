@@ -20,6 +20,7 @@ from scipy.sparse.linalg import svds
 from espalier.errors import ConfigurationError, DataError, EspalierError, unknown_name
 from espalier.graphs.encodings import encode
 from espalier.graphs.layer_graph import LayerGraph
+from espalier.topology.matrices import absolute_matrix, shape_of
 
 CONVENTIONS = ("definition", "official", "published")
 
@@ -146,10 +147,10 @@ def bipartite_spectrum(
     matrix = _stripped(_edges(biadjacency))
     if not weighted:
         matrix = sparse.csr_array(
-            (np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=_shape(matrix)
+            (np.ones(matrix.nnz), matrix.indices, matrix.indptr), shape=shape_of(matrix)
         )
     largest, second = _two_singular_values(matrix)
-    return BipartiteSpectrum(*_shape(matrix), int(matrix.nnz), largest, second)
+    return BipartiteSpectrum(*shape_of(matrix), int(matrix.nnz), largest, second)
 
 
 def ramanujan_metrics(
@@ -189,7 +190,7 @@ def ramanujan_metrics(
     matrix = _edges(biadjacency)
     if convention == "published":
         matrix.data = matrix.data.astype(np.float16).astype(np.float64)
-    full = _shape(matrix)
+    full = shape_of(matrix)
     if density is None:
         density = matrix.nnz / (full[0] * full[1]) if full[0] * full[1] else float("nan")
     layer = bipartite_spectrum(matrix)
@@ -331,7 +332,7 @@ def _scored_subgraphs(matrix: sparse.csr_array) -> list[_Scored]:
     for value in np.unique(degree[degree >= MIN_DEGREE]):
         subgraph = _stripped(matrix[np.flatnonzero(degree == value)])
         # Cheap test first: a spectrum costs much more than counting.
-        if subgraph.nnz < MIN_DEGREE * _shape(subgraph)[1]:
+        if subgraph.nnz < MIN_DEGREE * shape_of(subgraph)[1]:
             continue
         spectrum = bipartite_spectrum(subgraph)
         scored.append(_Scored(spectrum, bipartite_spectrum(subgraph, weighted=True)))
@@ -381,21 +382,11 @@ def _random_bound(graph: BipartiteSpectrum, full: tuple[int, int]) -> float:
 # -- singular values -------------------------------------------------------------------------------
 
 
-def _shape(matrix: sparse.csr_array) -> tuple[int, int]:
-    shape: Any = matrix.shape
-    return int(shape[0]), int(shape[1])
-
-
 def _edges(biadjacency: sparse.csr_array | np.ndarray) -> sparse.csr_array:
     """Return a copy with absolute float64 values, checked."""
     if getattr(biadjacency, "ndim", 0) != 2:
         raise DataError("a bipartite graph is a (left, right) matrix")
-    matrix = sparse.csr_array(biadjacency, dtype=np.float64, copy=True)
-    matrix.sum_duplicates()
-    if not np.isfinite(matrix.data).all():
-        raise DataError("a weight is not finite; a graph needs finite weights")
-    matrix.data = np.abs(matrix.data)
-    return matrix
+    return absolute_matrix(biadjacency, "the bipartite graph")
 
 
 def _stripped(matrix: sparse.csr_array) -> sparse.csr_array:
@@ -405,7 +396,7 @@ def _stripped(matrix: sparse.csr_array) -> sparse.csr_array:
 
 
 def _two_singular_values(matrix: sparse.csr_array) -> tuple[float, float]:
-    left, right = _shape(matrix)
+    left, right = shape_of(matrix)
     if not matrix.nnz:
         return 0.0, 0.0
     if left * right * float(min(left, right)) <= DENSE_WORK:
@@ -433,7 +424,7 @@ def _dense_values(matrix: sparse.csr_array) -> tuple[float, float]:
 
 def _leading_values(matrix: sparse.csr_array) -> tuple[float, float]:
     """Return the first two singular values of one large component, residuals checked."""
-    shape = _shape(matrix)
+    shape = shape_of(matrix)
     rng = np.random.default_rng(0)
     start = 1 + rng.random(min(shape))
     options: dict[str, Any] = {"v0": start, "tol": 0.1 * RESIDUAL, "ncv": 40, "maxiter": 3000}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from espalier.data.prepared import PreparedDataset, read_dataset
-from espalier.files import read_json, read_table, write_table
+from espalier.files import FilePath, read_json, read_table, write_table
 from espalier.graphs import (
     layer_graph,
     write_encoding,
@@ -27,7 +26,6 @@ from espalier.pruning.masks import read_masks
 from espalier.topology.topometrics import TOPOMETRICS, topometrics
 from espalier.training.checkpoints import read_checkpoint
 
-FilePath = str | os.PathLike[str]
 Options = Mapping[str, Any]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -16,14 +15,12 @@ from torch import Tensor, nn
 
 from espalier.data.inputs import Normalisation
 from espalier.data.splits import SplitImages
-from espalier.files import atomic_path, write_json
+from espalier.files import FilePath, atomic_path, write_json
 from espalier.networks import network_of_path
 from espalier.provenance import digest
 from espalier.pruning.masks import achieved_sparsity
 from espalier.pruning.report import collapsed_layers
 from espalier.training.loop import History, evaluate
-
-FilePath = str | os.PathLike[str]
 
 
 class Kept:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from espalier.errors import ConfigurationError
+from espalier.files import FilePath
 from espalier.pruning.during import Dynamics
 from espalier.training.recipe import Recipe
 from espalier.training.state import TrainingState
-
-FilePath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)

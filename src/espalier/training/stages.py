@@ -7,7 +7,6 @@ loses at most the epochs since its last saved state, and its outputs appear toge
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import nn
 from espalier.data.prepared import PreparedDataset, read_dataset
 from espalier.data.splits import SplitImages, split_dataset
 from espalier.devices import prepare_device
+from espalier.files import FilePath
 from espalier.jobs import job_threads
 from espalier.models.fitting import build_network
 from espalier.networks import network_of_path
@@ -43,7 +43,6 @@ from espalier.training.sparse import horizon
 from espalier.training.state import read_training_state
 from espalier.training.tickets import train_tickets
 
-FilePath = str | os.PathLike[str]
 Options = Mapping[str, Any]
 
 

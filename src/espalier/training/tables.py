@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
 
-from espalier.files import read_json, write_table
+from espalier.files import FilePath, read_json, write_table
 from espalier.provenance import provenance
-
-FilePath = str | os.PathLike[str]
 
 
 def write_accuracy(
