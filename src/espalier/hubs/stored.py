@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from espalier.errors import DataError
-from espalier.files import read_npz
-
-FilePath = str | os.PathLike[str]
+from espalier.files import FilePath, read_npz
 
 
 def stored_weights(path: FilePath) -> list[sparse.csr_array]:

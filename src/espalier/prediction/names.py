@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from espalier.errors import ConfigurationError, unknown_name
 
-POOLS = ("own", "published")
-
 ENCODINGS = ("unrolled", "rolled", "rolled-channel")
 
 PROTOCOLS = (

@@ -15,7 +15,6 @@ where groups are exchangeable, which no pool of hand-picked architectures guaran
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from espalier.errors import ConfigurationError, DataError, MissingDependencyError
-from espalier.files import read_npz, write_npz
+from espalier.files import FilePath, read_npz, write_npz
 from espalier.prediction.features import (
     FEATURES,
     feature_columns,
@@ -37,8 +36,6 @@ from espalier.prediction.features import (
 from espalier.prediction.regression import r2_score
 from espalier.prediction.splits import grouped_splits, leave_out_splits
 from espalier.seeds import derive_seed
-
-FilePath = str | os.PathLike[str]
 
 FEATURE_SET = "topometrics+sparsity+dataset"
 GROUPS = ("dataset", "model")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from espalier.errors import ConfigurationError, DataError, unknown_name
+from espalier.files import FilePath
 from espalier.prediction.features import (
     KEYS,
     LAYERWISE,
@@ -34,8 +34,6 @@ from espalier.prediction.features import (
     rows_and_columns,
 )
 from espalier.topology.topometrics import TOPOMETRICS
-
-FilePath = str | os.PathLike[str]
 
 ENCODINGS: Mapping[str, str] = {
     "unrolled": "unrolled",

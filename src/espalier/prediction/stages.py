@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from espalier.errors import DataError
-from espalier.files import read_json, read_npz, read_table, write_json, write_table
+from espalier.files import FilePath, read_json, read_npz, read_table, write_json, write_table
 from espalier.networks import network_of_path
 from espalier.prediction.classification import CATEGORIES
 from espalier.prediction.comparison import (
@@ -66,7 +65,6 @@ from espalier.prediction.tables import (
 )
 from espalier.provenance import provenance
 
-FilePath = str | os.PathLike[str]
 Options = Mapping[str, Any]
 
 DESIGNS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
