@@ -63,7 +63,15 @@ MOMENTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [*MOMENTS, "table"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "training",
+        pytest.param("fine-tuning", marks=pytest.mark.long),
+        pytest.param("block model", marks=pytest.mark.long),
+        "table",
+    ],
+)
 def test_a_killed_run_ends_with_the_same_bytes(undisturbed, fresh, toy_settings, moment):
     if moment == "block model" and "nested_sbm" not in toy_settings["detectors"]:
         pytest.skip("no Python on this machine has graph-tool")
