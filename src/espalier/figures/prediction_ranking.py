@@ -200,8 +200,6 @@ def pruner_look(index: int) -> dict[str, Any]:
 
 
 def _sight(strategy: str, graph: object) -> str:
-    if graph:
-        return "topometrics"
-    return (
-        "layer density" if strategy in _OF_LAYERS or "(layer density)" in strategy else "no graph"
-    )
+    if strategy in _OF_LAYERS or "(layer density)" in strategy:
+        return "layer density"
+    return "topometrics" if graph else "no graph"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from espalier.errors import DataError
-from espalier.prediction.features import KEYS, rows_and_columns
+from espalier.prediction.features import KEYS, RAMANUJAN, rows_and_columns
 from espalier.prediction.honest import FAMILIES
 from espalier.prediction.published import BASELINES, ramanujan_baselines
 from espalier.prediction.ranking import (
@@ -87,8 +87,8 @@ def strategy_scores(
 
 
 def strategy_is_of_topology(strategy: str) -> bool:
-    """Return whether a strategy looks at a graph."""
-    return strategy.startswith(MIXTURE) or strategy.startswith("predicted drop (topometrics)")
+    """Return whether a strategy looks at a graph: topometrics, or Ramanujan measures of layers."""
+    return strategy in RAMANUJAN or strategy.startswith((MIXTURE, "predicted drop (topometrics)"))
 
 
 def ranking_rows(
