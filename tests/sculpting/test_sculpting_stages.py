@@ -211,7 +211,8 @@ def test_digits_from_pool_to_table(tmp_path):
     row = trial_rows(record)[0]
     assert row["family"] == "digits" and row["reached"] and row["accuracy"] >= 0.5
     assert row["found"] == "" and row["exact"] is None
-    assert {entry["criterion"] for entry in criterion_rows(record)} == {"hierarchy"}
+    judged = {entry["criterion"] for entry in criterion_rows(record)}
+    assert judged == {"hierarchy", "inputs", "outputs"}
     facts = read_npz(stored[0])[1]
     assert (facts["modularity_threshold"], facts["merge_threshold"]) == (0.3, 0.6)
     modules, _ = modules_of_trial(stored[0], 0)

@@ -174,16 +174,28 @@ def test_levels_criteria():
     assert ("levels", "hierarchy") not in judged("8-2-1-2-4", layers([0] * 8, [0], [0] * 4))
 
 
+def of_two_digits(modules):
+    return {name: value for (_, name), value in judged("two-digits-mnist", modules).items()}
+
+
 def test_digit_criteria():
     # Live pixels in the first row of the image, and one below the left digit's first.
     alive = [[0, 7, 56, 28, 55], [0, 1], list(range(20))]
     labels = [[0, 0, 0, 1, 1], [0, 1], [0] * 10 + [1] * 10]
     two = modules_of(alive, labels, [], (1568, 9, 20))
-    assert judged("two-digits-mnist", two) == {("digits", "hierarchy"): True}
+    assert of_two_digits(two) == {"hierarchy": True, "inputs": True, "outputs": True}
     swapped = modules_of(alive, [*labels[:2], [1] * 10 + [0] * 10], [], (1568, 9, 20))
-    assert judged("two-digits-mnist", swapped) == {("digits", "hierarchy"): False}
-    mixed = modules_of(alive, [[0, 0, 1, 1, 1], *labels[1:]], [], (1568, 9, 20))
-    assert judged("two-digits-mnist", mixed) == {("digits", "hierarchy"): False}
+    assert of_two_digits(swapped) == {"hierarchy": False, "inputs": True, "outputs": True}
+    stray = modules_of(alive, [[0, 0, 1, 1, 1], *labels[1:]], [], (1568, 9, 20))
+    assert of_two_digits(stray) == {"hierarchy": True, "inputs": False, "outputs": True}
+    mixed = modules_of(alive, [[0, 0, 0, 0, 1], *labels[1:]], [], (1568, 9, 20))
+    assert of_two_digits(mixed)["hierarchy"]
+    half = modules_of(alive, [[0, 0, 1, 1, 0], *labels[1:]], [], (1568, 9, 20))
+    assert not of_two_digits(half)["hierarchy"]
+    loose = modules_of(alive, [labels[0], [0, 1], [0] * 10 + [1] * 9 + [2]], [], (1568, 9, 20))
+    assert of_two_digits(loose) == {"hierarchy": False, "inputs": True, "outputs": False}
+    dead_inputs = modules_of([[], [], alive[2]], [[], [], labels[2]], [], (1568, 9, 20))
+    assert not of_two_digits(dead_inputs)["hierarchy"]
     xor = modules_of(
         [[0, 28], [0, 1, 2], [0, 1, 2]], [[0, 1], [2, 2, 3], [3, 4, 5]], [], (1568, 9, 3)
     )
