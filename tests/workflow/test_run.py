@@ -107,7 +107,9 @@ def test_editing_the_pruner_reruns_its_masks_and_what_follows(copy, toy_settings
 
 
 def test_editing_a_distance_reruns_no_network(copy):
-    edit(copy.path("src/espalier/hierarchy/distances.py"), "_ROUNDING = 1e-12", "_ROUNDING = 2e-12")
+    edit(
+        copy.path("src/espalier/hierarchy/tree_pairs.py"), "_ROUNDING = 1e-12", "_ROUNDING = 2e-12"
+    )
     assert set(copy.jobs(TARGET)) == {"compute_baselines", "compare_hierarchies", "tabulate_rf"}
 
 
