@@ -130,10 +130,26 @@ def front_page(root, **settings):
 @pytest.mark.parametrize("size", [1, 2, len(catalogue.HEADINGS)])
 def test_the_front_page_fits_every_choice_of_analyses(root, size):
     for analyses in combinations(catalogue.HEADINGS, size):
-        html = front_page(root, analyses=list(analyses), seeds=[3, 5], pruners=["snip", "er"])
-        assert "3, 5" in html and "snip, er" in html and "Espalier 0" in html
+        html = front_page(
+            root,
+            analyses=list(analyses),
+            seeds=[3, 5],
+            pruners=["snip", "er"],
+            sculpting={"functions": ["4-2-4", "4-1-4"]},
+        )
+        pruned = {"hierarchy", "accuracy", "topometrics", "prediction"} & set(analyses)
+        assert ("snip, er" in html) == bool(pruned)
+        assert ("2 seeds were trained" in html) == bool(pruned or "hubs" in analyses)
+        assert ("3, 5" in html) == ("2 seeds were trained" in html)
+        assert ("4-2-4, 4-1-4" in html) == ("sculpting" in analyses)
         assert ("Read the table <em>baselines</em> first" in html) == ("hierarchy" in analyses)
-        assert "2 seeds were trained" in html
+        assert "Espalier 0" in html
+
+
+def test_published_networks_were_not_trained_here(root):
+    html = front_page(root, analyses=["prediction"], prediction={"pools": ["published"]})
+    assert "takes published neural networks" in html and "published networks, " in html
+    assert "trained:" not in html and "Sparsities" not in html and "Seeds" not in html
 
 
 def test_the_front_page_names_what_is_overridden(root):
