@@ -2,7 +2,7 @@
 # make test   set everything up and run every check
 # make test-long  the checks that take minutes: a real Slurm, thirty kills
 # make docs  the documentation as a site, in site/
-# make benchmark  every benchmark, in a quarter of an hour; writes docs/performance.md
+# make benchmark  every benchmark, in five minutes; writes docs/performance.md
 # Both may be run again at any time: what is done is not done again.
 
 PYTHON ?= python3

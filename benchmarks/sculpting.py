@@ -1,7 +1,8 @@
 """Claim: a full function graph of Neural Sculpting (36 trials x 70 pairs of pruning steps, widths
 24 to 48, up to three hidden layers) takes less than half a minute of CPU time on a 2-core AMD EPYC:
 47,497 trainings of 4-2-4 in 12 CPU seconds (torch 2.13.0, numba 0.68.1, load 23, n = 1). One
-4-24-24-4 takes plain PyTorch 40 times as long as ours when dense, 350 times at 4 % of the edges.
+4-24-24-4 takes plain PyTorch 28 to 42 times as long as ours when dense, 240 times at 4 % of the
+edges.
 
 Three measurements, all in CPU seconds of one thread, each after a warm-up that compiles:
 
