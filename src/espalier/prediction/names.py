@@ -36,7 +36,7 @@ FEATURES = (
     "pruner",
 )
 
-REGRESSORS = (
+LINEAR = (
     "linear",
     "ridge",
     "lasso",
@@ -45,6 +45,11 @@ REGRESSORS = (
     "principal_components",
     "bayesian_ridge",
     "ard",
+)
+"""The eight regressors of TMLR, appendix A.6."""
+
+REGRESSORS = (
+    *LINEAR,
     "mean",
     "extra_trees",
     "extra_trees_50",

@@ -31,23 +31,12 @@ from espalier.prediction.features import (
     rows_and_columns,
     scaled_within,
 )
+from espalier.prediction.names import LINEAR
 from espalier.prediction.splits import Split, is_random, protocol_splits
 from espalier.seeds import derive_seed, numpy_generator
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator
-
-LINEAR = (
-    "linear",
-    "ridge",
-    "lasso",
-    "elastic_net",
-    "huber",
-    "principal_components",
-    "bayesian_ridge",
-    "ard",
-)
-"""The eight regressors of TMLR, appendix A.6."""
 
 SCALINGS = ("fold", "published")
 
