@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from espalier.data.prepare import SOURCES
 from espalier.errors import ConfigurationError, nearest_hint, unknown_name
+from espalier.prediction.names import LINEAR
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
 _MOST_VALUES = 100_000
@@ -361,16 +362,7 @@ class Prediction(Section):
         "stands for the ten of a layer in a rolled encoding.",
     )
     regressors: list[str] = Field(
-        [
-            "linear",
-            "ridge",
-            "lasso",
-            "elastic_net",
-            "huber",
-            "principal_components",
-            "bayesian_ridge",
-            "ard",
-        ],
+        list(LINEAR),
         min_length=1,
         description="Regressors whose scores are averaged, as in TMLR Table 3.",
     )
