@@ -27,6 +27,7 @@ from espalier.prediction.features import (
     KEYS,
     LAYERWISE,
     LOCAL,
+    RAMANUJAN,
     complete_rows,
     group_codes,
     require_columns,
@@ -97,7 +98,7 @@ PROJECT_NAMES: Mapping[str, Mapping[str, str]] = {
 COLUMNS = ("accuracy", *KEYS, "nodes", "edges", *TOPOMETRICS, "dense", "drop")
 """The tidy table of networks, as the workflow writes it for the project's own."""
 
-BASELINES = ("layer_density", "delta_r", "delta_r_imdb", "lambda_imsg")
+BASELINES = ("layer_density", *RAMANUJAN)
 
 _PER_EDGE = ("motif", "cut-edges", "cut-nodes", "1-hop_nei", "k-core", "avg_node_strength")
 _LAYER = ("layer_id", "layer_name", "layer_sparsity", "nodes", "edges")
